@@ -1,0 +1,63 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from genomamba.errors import OutputError
+
+
+def refuse_existing(path: str | os.PathLike[str], *, force: bool) -> None:
+    """Raises OutputError when ``path`` exists and ``force`` is not set."""
+    if not force and os.path.lexists(path):
+        raise OutputError("the output exists", "choose another -o, or pass --force to replace it", file=path)
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path in the target's folder; on success it is fsynced and renamed to ``path``.
+
+    On any exception the temporary file is removed and what stood at ``path`` is left as it was.
+
+    Raises:
+        OutputError: the folder is missing or cannot be written, or the disk is full.
+    """
+    target = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _output_error(error, target) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        _sync(temporary)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, target)
+        _sync(target.parent)
+    except OSError as error:
+        raise _output_error(error, target) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _output_error(error: OSError, target: Path) -> OutputError:
+    return OutputError(
+        f"it could not be written ({error.strerror or error})",
+        "check the folder, its permissions and the free space",
+        file=target,
+    )
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
