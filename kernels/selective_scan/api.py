@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
-from genomamba.errors import KernelUnavailableError
+from genomamba.kernels.impl import Impl, resolve_impl
 from genomamba.kernels.selective_scan.reference import selective_scan_reference
-
-Impl = Literal["auto", "reference", "cpu", "triton"]
-
-logger = logging.getLogger(__name__)
 
 
 def selective_scan(
@@ -61,9 +54,9 @@ def selective_scan(
 
     Raises:
         KernelUnavailableError: the chosen implementation cannot run here.
-        ValueError: shapes that do not fit together.
+        ValueError: shapes, devices or dtypes that do not fit together.
     """
-    _check_shapes(u, dt, A, B, C, D, z, dt_bias, initial_state, reset)
+    _check_inputs(u, dt, A, B, C, D, z, dt_bias, initial_state, reset)
     chosen = resolve_impl(impl, u.device)
     args = (u, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset, reverse)
     if chosen == "triton":
@@ -79,27 +72,7 @@ def selective_scan(
     return (y, final_state) if return_final_state else y
 
 
-def resolve_impl(impl: Impl, device: torch.device) -> Literal["reference", "cpu", "triton"]:
-    """The implementation that ``impl`` means on ``device``; ``auto`` logs its choice at debug level.
-
-    Raises:
-        KernelUnavailableError: an explicit choice that cannot run there; it is never replaced silently.
-        ValueError: ``impl`` is not one of the four names.
-    """
-    if impl not in get_args(Impl):
-        raise ValueError(f"impl={impl!r}: expected one of {', '.join(get_args(Impl))}")
-    if impl == "auto":
-        chosen: Literal["reference", "cpu", "triton"] = (
-            "triton" if device.type == "cuda" else "cpu" if device.type == "cpu" else "reference"
-        )
-        logger.debug("selective_scan: impl=auto runs %s on %s", chosen, device)
-        return chosen
-    if impl == "cpu" and device.type != "cpu":
-        raise KernelUnavailableError(f"impl='cpu': the tensors are on {device}; move them to the CPU or use impl='auto'")
-    return impl
-
-
-def _check_shapes(
+def _check_inputs(
     u: Tensor,
     dt: Tensor,
     A: Tensor,
@@ -111,8 +84,10 @@ def _check_shapes(
     initial_state: Tensor | None,
     reset: Tensor | None,
 ) -> None:
+    if u.dim() != 3 or A.dim() != 2:
+        raise ValueError(f"u has shape {tuple(u.shape)} and A {tuple(A.shape)}; expected (B, L, D) and (D, N)")
     batch, length, channels = u.shape
-    states = A.shape[-1]
+    states = A.shape[1]
     expected: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
         "dt": (dt, (batch, length, channels)),
         "A": (A, (channels, states)),

@@ -1,0 +1,48 @@
+"""Who computes an operator: the choice that every operator's door offers."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from typing import Literal, get_args
+
+import torch
+
+from genomamba.errors import KernelUnavailableError
+
+Impl = Literal["auto", "reference", "cpu", "triton"]
+Chosen = Literal["reference", "cpu", "triton"]
+
+logger = logging.getLogger(__name__)
+
+_FAST: dict[str, tuple[Chosen, str]] = {"cuda": ("triton", "triton"), "cpu": ("cpu", "numba")}
+
+
+def resolve_impl(impl: Impl, device: torch.device) -> Chosen:
+    """The implementation that ``impl`` means on ``device``.
+
+    ``auto`` takes the device's fast implementation and logs its choice at debug level. Where the
+    package that it needs is not installed, it takes the reference and warns; so it does, without a
+    warning, on devices that have no fast implementation.
+
+    Raises:
+        KernelUnavailableError: an explicit choice that cannot run there; it is never replaced silently.
+        ValueError: ``impl`` is not one of the four names.
+    """
+    if impl not in get_args(Impl):
+        raise ValueError(f"impl={impl!r}: expected one of {', '.join(get_args(Impl))}")
+    if impl == "auto":
+        chosen, package = _FAST.get(device.type, ("reference", "torch"))
+        if importlib.util.find_spec(package) is None:
+            logger.warning("impl=auto runs the slow reference on %s: install %s for the fast one", device, package)
+            return "reference"
+        logger.debug("impl=auto runs %s on %s", chosen, device)
+        return chosen
+    if impl == "cpu" and device.type != "cpu":
+        raise KernelUnavailableError(
+            f"impl='cpu': the tensors are on {device}; move them to the CPU or use impl='auto'"
+        )
+    for name, package in _FAST.values():
+        if impl == name and importlib.util.find_spec(package) is None:
+            raise KernelUnavailableError(f"impl={impl!r}: the package {package} is not installed; install it")
+    return impl
