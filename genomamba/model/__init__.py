@@ -1,1 +1,1 @@
-
+"""Models: ids in, hidden states or logits out. Imports with torch alone."""

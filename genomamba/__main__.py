@@ -1,0 +1,7 @@
+"""``python -m genomamba``."""
+
+import sys
+
+from genomamba.pipelines.cli import main
+
+sys.exit(main())

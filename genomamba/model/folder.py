@@ -1,0 +1,145 @@
+"""A model on disk: a folder of config.json, model.safetensors, README.md (the model card), provenance.json.
+
+Nothing in it is executed: weights are safetensors, the rest is JSON and text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from genomamba.errors import CheckpointError
+from genomamba.files import whole_file
+from genomamba.kernels.selective_scan import Impl
+from genomamba.model.backbone import CausalLM
+from genomamba.model.config import ModelConfig
+from genomamba.model.heads import VariantClassifier, VariantHeadConfig
+
+CONFIG, WEIGHTS, CARD, PROVENANCE = "config.json", "model.safetensors", "README.md", "provenance.json"
+FORMAT = 1
+
+
+def save_model(
+    model: CausalLM | VariantClassifier, folder: str | PathLike[str], *, card: str, provenance: Mapping[str, Any]
+) -> None:
+    """Writes the four files; each appears whole or not at all, config.json last.
+
+    Args:
+        model: the model; its weights are written in fp32.
+        folder: created when missing.
+        card: Markdown for people.
+        provenance: what made it: resolved configuration, versions, data fingerprints.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config: dict[str, Any] = {"format": FORMAT, "task": task_of(model), "model": dataclasses.asdict(model.config)}
+    if isinstance(model, VariantClassifier):
+        config["head"] = dataclasses.asdict(model.head_config)
+    weights = {name: t.detach().cpu().float().contiguous() for name, t in _own_tensors(model).items()}
+    with whole_file(folder / WEIGHTS) as path:
+        safetensors.torch.save_file(weights, path)
+    for name, text in (
+        (CARD, card),
+        (PROVENANCE, json.dumps(provenance, indent=2, default=str) + "\n"),
+        (CONFIG, json.dumps(config, indent=2) + "\n"),
+    ):
+        with whole_file(folder / name) as path:
+            path.write_text(text, encoding="utf-8")
+
+
+def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> CausalLM | VariantClassifier:
+    """Reads a model folder; the model is on the CPU, in fp32, in eval mode.
+
+    Raises:
+        CheckpointError: a file is missing, cut or of another kind, or configuration and weights disagree.
+    """
+    folder = Path(folder)
+    config_path, weights_path = folder / CONFIG, folder / WEIGHTS
+    for path in (config_path, weights_path):
+        if not path.is_file():
+            raise CheckpointError(
+                "it is missing", "give -m a folder that `genomamba pretrain` or `finetune` wrote", file=path
+            )
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        task, form = config["task"], config["format"]
+        model_config = _from_json(ModelConfig, config["model"], config_path, "model")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"it is not a model configuration ({error!r})", "restore the file", file=config_path) from error
+    if form != FORMAT:
+        raise CheckpointError(
+            f"this version reads format {FORMAT}", "install a newer genomamba", file=config_path, field="format", value=form
+        )
+    model: CausalLM | VariantClassifier
+    if task == "causal_lm":
+        model = CausalLM(model_config, impl)
+    elif task == "variant_classifier":
+        head = _from_json(VariantHeadConfig, config.get("head", {}), config_path, "head")
+        model = VariantClassifier(model_config, head, impl)
+    else:
+        raise CheckpointError("no such task", "install a newer genomamba", file=config_path, field="task", value=task)
+    try:
+        weights = safetensors.torch.load_file(weights_path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"it is cut or not safetensors ({error})", "restore the file or train again", file=weights_path
+        ) from error
+    _load_every_key(model, weights, weights_path)
+    return model.eval()
+
+
+def initialise_backbone(model: VariantClassifier, pretrained: CausalLM) -> None:
+    """Copies the pretrained language model into the classifier."""
+    model.backbone.load_state_dict(pretrained.backbone.state_dict())
+    model.lm_head.load_state_dict(pretrained.lm_head.state_dict())
+
+
+def task_of(model: nn.Module) -> str:
+    return "variant_classifier" if isinstance(model, VariantClassifier) else "causal_lm"
+
+
+def _own_tensors(model: CausalLM | VariantClassifier) -> dict[str, torch.Tensor]:
+    """The state dict without the output head where that is the embedding."""
+    tensors = dict(model.state_dict())
+    if model.config.tie_embeddings:
+        del tensors["lm_head.weight"]
+    return tensors
+
+
+def _load_every_key(model: CausalLM | VariantClassifier, weights: dict[str, torch.Tensor], path: Path) -> None:
+    own = _own_tensors(model)
+    wrong = [f"missing {name} {tuple(own[name].shape)}" for name in sorted(own.keys() - weights.keys())]
+    wrong += [f"left over {name} {tuple(weights[name].shape)}" for name in sorted(weights.keys() - own.keys())]
+    wrong += [
+        f"{name} is {tuple(weights[name].shape)}, the configuration asks for {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & weights.keys())
+        if own[name].shape != weights[name].shape
+    ]
+    if wrong:
+        shown = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        raise CheckpointError(
+            f"weights and {CONFIG} disagree: {shown}", "put the two files of one model together", file=path
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(weights[name])
+
+
+def _from_json(cls: type, values: Mapping[str, Any], path: Path, field: str) -> Any:
+    known = [f.name for f in dataclasses.fields(cls)]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"the nearest is {near[0]}" if near else f"it knows {', '.join(known)}"
+            raise CheckpointError("unknown key", hint, file=path, field=f"{field}.{key}")
+    return cls(**values)

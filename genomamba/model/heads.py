@@ -1,0 +1,105 @@
+"""Heads: from the hidden states of a reference and an alternative sequence to a variant's logit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from genomamba.kernels.selective_scan import Impl
+from genomamba.model.backbone import Backbone, base_log_probability
+from genomamba.model.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class VariantHeadConfig:
+    """Attributes:
+    d_hidden: width of the head's hidden layer.
+    dropout: applied to its features in training.
+    flank: bases on either side of the allele whose hidden states are pooled.
+    """
+
+    d_hidden: int = 64
+    dropout: float = 0.1
+    flank: int = 16
+
+
+class SequencePair(NamedTuple):
+    """Reference and alternative sequences of V variants, on S strands, right-padded to L.
+
+    Row order of ids is (variant, strand, ref | alt).
+    """
+
+    ids: Tensor  # (V, S, 2, L), uint8
+    length: Tensor  # (V, S, 2): tokens that are not padding
+    site: Tensor  # (V, S, 2, 2): start and end of the allele within the row
+
+
+class VariantClassifier(nn.Module):
+    """P(variant is of the positive class) from both alleles' sequences, averaged over strands.
+
+    A causal model sees an allele only in what follows it, so the features are the hidden states pooled
+    over the allele with its flank and over everything from the allele on, for alt minus ref and for ref,
+    and the log-likelihood ratio. On the second strand the other side of the context is what follows.
+    """
+
+    def __init__(self, config: ModelConfig, head: VariantHeadConfig, impl: Impl = "auto") -> None:
+        super().__init__()
+        self.config, self.head_config = config, head
+        self.backbone = Backbone(config, impl)
+        self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.backbone.embedding.weight
+        features = 4 * config.d_model + 1
+        self.head = nn.Sequential(
+            nn.LayerNorm(features),
+            nn.Dropout(head.dropout),
+            nn.Linear(features, head.d_hidden),
+            nn.SiLU(),
+            nn.Linear(head.d_hidden, 1),
+        )
+        # Set by calibration on the validation split (Guo et al. 2017, temperature scaling).
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, pair: SequencePair) -> tuple[Tensor, Tensor]:
+        """Returns (logit (V,), llr (V,)): the uncalibrated logit and log p(alt) - log p(ref) in nats."""
+        variants, strands, _, length = pair.ids.shape
+        ids = pair.ids.reshape(-1, length)
+        hidden = self.backbone(ids)[0]
+        llr = pair_llr(self.lm_head(hidden), pair).unsqueeze(-1)  # (V, S, 1)
+
+        position = torch.arange(length, device=ids.device)
+        start, end = (pair.site[..., i].reshape(-1, 1) for i in (0, 1))
+        real = position < pair.length.reshape(-1, 1)
+        near = real & (position >= start - self.head_config.flank) & (position < end + self.head_config.flank)
+        after = real & (position >= start)
+        pooled = torch.cat([_masked_mean(hidden, near), _masked_mean(hidden, after)], dim=-1)
+        pooled = pooled.view(variants, strands, 2, -1)
+        ref, alt = pooled[:, :, 0], pooled[:, :, 1]
+        features = torch.cat([alt - ref, ref, torch.tanh(llr / 8)], dim=-1)
+        return self.head(features.float()).squeeze(-1).mean(dim=1), llr.squeeze(-1).mean(dim=1)
+
+    def probability(self, logit: Tensor) -> Tensor:
+        """The calibrated probability of a logit."""
+        return torch.sigmoid(logit / self.temperature)
+
+
+def pair_llr(logits: Tensor, pair: SequencePair) -> Tensor:
+    """log p(alt) - log p(ref) over the whole window, nats, (V, S), from logits of the flattened rows.
+
+    Positions whose token is not a base count for neither.
+    """
+    variants, strands, _, length = pair.ids.shape
+    ids = pair.ids.reshape(-1, length)
+    log_p = base_log_probability(logits[:, :-1], ids[:, 1:])
+    real = torch.arange(1, length, device=ids.device) < pair.length.reshape(-1, 1)
+    total = torch.where(real, log_p, log_p.new_zeros(())).sum(-1).view(variants, strands, 2)
+    return total[..., 1] - total[..., 0]
+
+
+def _masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Mean over L of hidden (R, L, D) where mask (R, L); every row must have a True."""
+    weight = mask.to(hidden.dtype).unsqueeze(-1)
+    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)

@@ -1,0 +1,101 @@
+"""The Mamba mixer: projection, short convolution, selective scan, gate, projection.
+
+Names follow the paper (Gu & Dao 2023, section 3.4, figure 3) and its code, so that weights interchange.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genomamba.kernels.causal_conv1d import causal_conv1d
+from genomamba.kernels.selective_scan import Impl, selective_scan
+from genomamba.model.config import ModelConfig
+
+
+class MambaState(NamedTuple):
+    """What a mixer carries from one segment to the next; its size does not depend on L."""
+
+    conv: Tensor  # (B, d_conv - 1, d_inner): the last inputs of the convolution
+    scan: Tensor  # (B, d_inner, d_state), fp32
+
+
+class MambaMixer(nn.Module):
+    """x (B, L, d_model) → (B, L, d_model), causal, linear in L."""
+
+    def __init__(self, config: ModelConfig, impl: Impl = "auto") -> None:
+        super().__init__()
+        d_inner, rank, states = config.d_inner, config.dt_rank_resolved, config.d_state
+        self.impl: Impl = impl
+        self.split = (rank, states, states)
+        self.in_proj = nn.Linear(config.d_model, 2 * d_inner, bias=False)
+        self.conv1d = nn.Conv1d(d_inner, d_inner, config.d_conv, groups=d_inner)  # a holder: (d_inner, 1, d_conv)
+        self.x_proj = nn.Linear(d_inner, rank + 2 * states, bias=False)
+        self.dt_proj = nn.Linear(rank, d_inner)
+        self.A_log = nn.Parameter(torch.empty(d_inner, states))
+        self.D = nn.Parameter(torch.empty(d_inner))
+        self.out_proj = nn.Linear(d_inner, config.d_model, bias=False)
+        self.reset_parameters(config)
+
+    @torch.no_grad()
+    def reset_parameters(self, config: ModelConfig) -> None:
+        """Initial values of the paper, section 3.6 and its code.
+
+        A is S4D-real, A_n = -n; softplus(dt bias) is log-uniform in [dt_min, dt_max]; the output projection
+        is scaled by 1/√n_layer, so that the residual stream keeps its size with depth (GPT-2's rule).
+        """
+        self.A_log.copy_(torch.arange(1, config.d_state + 1, dtype=torch.float32).log().expand_as(self.A_log))
+        self.D.fill_(1.0)
+        rank = config.dt_rank_resolved
+        nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
+        low, high = math.log(config.dt_min), math.log(config.dt_max)
+        dt = torch.exp(torch.rand(config.d_inner) * (high - low) + low)
+        self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
+        nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
+        self.out_proj.weight.div_(math.sqrt(config.n_layer))
+
+    def forward(
+        self, x: Tensor, state: MambaState | None = None, reset: Tensor | None = None
+    ) -> tuple[Tensor, MambaState]:
+        """Mixes along L.
+
+        Args:
+            x: (B, L, d_model).
+            state: what the segment before this one returned; None at the start of a sequence.
+            reset: bool (B, L), True at the first token of each packed sequence.
+
+        Returns:
+            the mixed sequence (B, L, d_model) and the state after its last token.
+        """
+        u, z = self.in_proj(x).chunk(2, dim=-1)
+        u, conv_state = causal_conv1d(
+            u,
+            self.conv1d.weight.squeeze(1),
+            self.conv1d.bias,
+            silu=True,
+            initial_state=None if state is None else state.conv,
+            reset=reset,
+            return_final_state=True,
+            impl=self.impl,
+        )
+        dt, B, C = self.x_proj(u).split(self.split, dim=-1)
+        y, scan_state = selective_scan(
+            u,
+            F.linear(dt, self.dt_proj.weight),  # its bias is added inside the scan, in fp32
+            -torch.exp(self.A_log.float()),
+            B,
+            C,
+            self.D.float(),
+            z,
+            self.dt_proj.bias.float(),
+            dt_softplus=True,
+            initial_state=None if state is None else state.scan,
+            reset=reset,
+            return_final_state=True,
+            impl=self.impl,
+        )
+        return self.out_proj(y), MambaState(conv_state, scan_state)

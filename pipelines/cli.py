@@ -1,0 +1,88 @@
+"""The command line. Only the chosen command's module is imported; torch only when the command runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from genomamba import __version__
+from genomamba.errors import ConfigError, GenoMambaError
+from genomamba.pipelines.options import CommandParser, add_options, parse
+
+
+class Command(NamedTuple):
+    module: str  # below genomamba.pipelines; it has `Config` and `run(config) -> exit code`
+    summary: str
+
+
+COMMANDS: dict[tuple[str, ...], Command] = {
+    ("demo",): Command("demo", "run the whole main job on the bundled human data"),
+    ("index",): Command("index", "check a FASTA and build its memory-mapped index"),
+    ("pretrain",): Command("pretrain", "train a language model on a reference genome"),
+    ("finetune", "variants"): Command("finetune_variants", "train a variant classifier from a labelled VCF"),
+    ("score",): Command("score", "score a VCF into an annotated VCF"),
+    ("evaluate", "variants"): Command("evaluate_variants", "measure a variant classifier on labelled variants"),
+    ("evaluate", "regions"): Command("evaluate_regions", "bits per base of regions in a BED file"),
+    ("report",): Command("report", "one self-contained HTML page about a run"),
+    ("info",): Command("info", "versions, devices, and whether the scan kernel here is right"),
+}
+GROUPS = {"finetune": "adapt a pretrained model", "evaluate": "measure a model"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0 done, 1 a fault of ours, 2 the user can correct it."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(words)
+    except GenoMambaError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; so does what is buffered
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _run(words: list[str]) -> int:
+    if words[:1] == ["--version"]:
+        print(f"genomamba {__version__}")
+        return 0
+    name = next((name for name in COMMANDS if tuple(words[: len(name)]) == name), None)
+    if name is None:
+        return _help_or_complain(words)
+    command = COMMANDS[name]
+    module: Any = importlib.import_module(f"genomamba.pipelines.{command.module}")
+    parser = CommandParser(prog=" ".join(("genomamba", *name)), description=module.__doc__)
+    add_options(parser, module.Config)
+    try:
+        config = parse(parser, module.Config, words[len(name) :])
+    except SystemExit as done:  # --help and --print_config
+        return int(done.code or 0)
+    return int(module.run(config))
+
+
+def _help_or_complain(words: list[str]) -> int:
+    group = words[0] if words and words[0] in GROUPS else None
+    rest = words[1:] if group else words
+    if rest and rest[0] not in ("-h", "--help", "help"):
+        names = sorted({name[1 if group else 0] for name in COMMANDS if not group or name[0] == group})
+        raise ConfigError("no such command", f"choose from {', '.join(names)}", field=" ".join(words[: 1 + bool(group)]))
+    parser = CommandParser(prog=f"genomamba {group}" if group else "genomamba", description=GROUPS.get(group or "", TAGLINE))
+    subcommands = parser.add_subcommands(title="commands", metavar="COMMAND", dest="command")
+    for name, command in COMMANDS.items():
+        if group is None or name[0] == group:
+            subcommands.add_subcommand(" ".join(name[bool(group) :]), CommandParser(), help=command.summary)
+    parser.print_help(sys.stdout if rest else sys.stderr)
+    return 0 if rest else 2
+
+
+TAGLINE = "Character-level Mamba models for genomes: pretrain, fine-tune, score."
+
+if __name__ == "__main__":
+    sys.exit(main())

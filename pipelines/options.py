@@ -1,0 +1,166 @@
+"""A command's options are the fields of a dataclass; this turns them into a jsonargparse parser and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from argparse import ArgumentError, ArgumentTypeError
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_type_hints
+
+import jsonargparse
+import yaml
+
+from genomamba.errors import ConfigError
+
+PRESETS = Path(__file__).parent / "configs"
+
+T = TypeVar("T")
+
+
+def option(help: str, default: Any = dataclasses.MISSING, *, short: str | None = None, positional: bool = False) -> Any:
+    """A dataclass field that is also a command-line option.
+
+    Args:
+        help: one sentence for ``--help``.
+        default: required when missing. A list or a dataclass is copied for each instance.
+        short: a one-letter flag such as ``-r``.
+        positional: given by place, not by name.
+    """
+    metadata = {"help": help, "short": short, "positional": positional}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class CommandParser(jsonargparse.ArgumentParser):
+    """Raises ConfigError where argparse would print its usage and exit."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("exit_on_error", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise readable(message, self) from ex
+
+
+def add_options(parser: jsonargparse.ArgumentParser, config: type) -> None:
+    """Adds one option per field of the dataclass ``config``; nested dataclasses become ``--group.field``."""
+    parser.add_argument("-c", "--config", action="config", help="YAML file with any of these options, or a preset's name")
+    hints = get_type_hints(config)
+    for field in dataclasses.fields(config):
+        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        kwargs: dict[str, Any] = {"type": hints[field.name], "help": field.metadata["help"]}
+        if default is not dataclasses.MISSING:
+            kwargs["default"] = default
+        if field.metadata["positional"]:
+            parser.add_argument(field.name, **kwargs)
+            continue
+        if default is dataclasses.MISSING:
+            kwargs["required"] = True
+        short = field.metadata["short"]
+        flag = "--" + field.name.replace("_", "-")
+        parser.add_argument(*([short] if short else []), flag, **kwargs)
+
+
+def parse(parser: jsonargparse.ArgumentParser, config: type[T], argv: list[str]) -> T:
+    """The options as an instance of ``config``.
+
+    Raises:
+        ConfigError: an unknown or misspelt key, a value of the wrong type, a missing option.
+    """
+    known = set(leaves(config))
+    argv = list(_expand_presets(argv, known))
+    try:
+        values = parser.instantiate(parser.parse_args(argv))
+    except (ArgumentError, ArgumentTypeError) as error:
+        raise readable(str(error), parser, known) from error
+    return config(**{field.name: values[field.name] for field in dataclasses.fields(config)})  # type: ignore[arg-type]
+
+
+def leaves(config: type, prefix: str = "") -> Iterator[str]:
+    """Dotted names of every option and group of options."""
+    hints = get_type_hints(config)
+    for field in dataclasses.fields(config):
+        yield prefix + field.name
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from leaves(hints[field.name], f"{prefix}{field.name}.")  # type: ignore[arg-type]
+
+
+def _expand_presets(argv: list[str], known: set[str]) -> Iterator[str]:
+    """Checks each ``-c`` file's keys, and puts a preset's path where its name stands."""
+    previous = ""
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        if previous in ("-c", "--config"):
+            word = str(_config_file(word, known))
+        elif flag == "--config" and equals:
+            word = f"--config={_config_file(value, known)}"
+        yield word
+        previous = word
+
+
+def _config_file(name: str, known: set[str]) -> Path:
+    path = Path(name)
+    preset = PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        if not preset.is_file():
+            presets = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+            raise ConfigError("no such file or preset", f"the presets are {presets}", field="config", value=name)
+        path = preset
+    try:
+        tree = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark is not None else None
+        raise ConfigError(
+            f"it is not YAML ({getattr(error, 'problem', error)})", "correct it", file=path, line=line
+        ) from error
+    if tree is not None:
+        _check_keys(tree, "", known, path)
+    return path
+
+
+def _check_keys(node: yaml.Node, prefix: str, known: set[str], path: Path) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        line = node.start_mark.line + 1
+        raise ConfigError("expected `key: value` pairs", "see --print_config", file=path, line=line)
+    for key, value in node.value:
+        name = prefix + str(key.value)
+        if name not in known:
+            raise ConfigError(
+                "unknown key", _nearest(name, known), file=path, line=key.start_mark.line + 1, field=name
+            )
+        if any(other.startswith(name + ".") for other in known) and isinstance(value, yaml.MappingNode):
+            _check_keys(value, name + ".", known, path)
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    # The same last word in another group is nearer than a similar spelling in this one.
+    moved = [other for other in known if other.rsplit(".")[-1] == name.rsplit(".")[-1]]
+    near = moved or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"the nearest is {near[0]}" if near else "see --print_config"
+
+
+def readable(message: str, parser: jsonargparse.ArgumentParser, known: set[str] | None = None) -> ConfigError:
+    """jsonargparse's message as one line in the house's form."""
+    text = " ".join(message.split())
+    if match := re.search(r'Parser key "(?P<key>[^"]+)": (?P<why>.*?)\.? Got value: (?P<value>.*)$', text):
+        return ConfigError(
+            match["why"].replace("<class '", "").replace("'>", ""),
+            f"see `{parser.prog} --help`",
+            field=match["key"],
+            value=match["value"],
+        )
+    if match := re.search(r"[Uu]nrecognized arguments: (?P<words>.*)$", text):
+        words = match["words"].split()
+        name = next((word for word in words if word.startswith("-")), words[0]).partition("=")[0]
+        hint = _nearest(name.lstrip("-").replace("-", "_"), known or set())
+        return ConfigError("unknown option", hint.replace("_", "-"), field=name)
+    if match := re.search(r"required: (?P<names>.*)$", text):
+        return ConfigError("missing", f"see `{parser.prog} --help`", field=match["names"])
+    return ConfigError(text.rstrip("."), f"see `{parser.prog} --help`")
