@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 from argparse import ArgumentError, ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
@@ -38,18 +38,24 @@ def option(help: str, default: Any = dataclasses.MISSING, *, short: str | None =
 
 
 class CommandParser(jsonargparse.ArgumentParser):
-    """Raises ConfigError where argparse would print its usage and exit."""
+    """Raises ConfigError where argparse would print its usage and exit.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        known: names of all options, for suggestions.
+    """
+
+    def __init__(self, *args: Any, known: Iterable[str] = (), **kwargs: Any) -> None:
         kwargs.setdefault("exit_on_error", False)
         super().__init__(*args, **kwargs)
+        self.known = set(known)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise readable(message, self) from ex
 
 
-def add_options(parser: jsonargparse.ArgumentParser, config: type) -> None:
+def add_options(parser: CommandParser, config: type) -> None:
     """Adds one option per field of the dataclass ``config``; nested dataclasses become ``--group.field``."""
+    parser.known = set(leaves(config))
     parser.add_argument("-c", "--config", action="config", help="YAML file with any of these options, or a preset's name")
     hints = get_type_hints(config)
     for field in dataclasses.fields(config):
@@ -62,23 +68,27 @@ def add_options(parser: jsonargparse.ArgumentParser, config: type) -> None:
             continue
         if default is dataclasses.MISSING:
             kwargs["required"] = True
+        if hints[field.name] == list[str]:
+            kwargs |= {"type": str, "nargs": "+"}
+        elif hints[field.name] is bool and default is False:
+            del kwargs["type"]
+            kwargs["action"] = "store_true"
         short = field.metadata["short"]
         flag = "--" + field.name.replace("_", "-")
         parser.add_argument(*([short] if short else []), flag, **kwargs)
 
 
-def parse(parser: jsonargparse.ArgumentParser, config: type[T], argv: list[str]) -> T:
+def parse(parser: CommandParser, config: type[T], argv: list[str]) -> T:
     """The options as an instance of ``config``.
 
     Raises:
         ConfigError: an unknown or misspelt key, a value of the wrong type, a missing option.
     """
-    known = set(leaves(config))
-    argv = list(_expand_presets(argv, known))
+    argv = list(_expand_presets(argv, parser.known))
     try:
         values = parser.instantiate(parser.parse_args(argv))
     except (ArgumentError, ArgumentTypeError) as error:
-        raise readable(str(error), parser, known) from error
+        raise readable(str(error), parser) from error
     return config(**{field.name: values[field.name] for field in dataclasses.fields(config)})  # type: ignore[arg-type]
 
 
@@ -143,15 +153,16 @@ def _nearest(name: str, known: set[str]) -> str:
     # The same last word in another group is nearer than a similar spelling in this one.
     moved = [other for other in known if other.rsplit(".")[-1] == name.rsplit(".")[-1]]
     near = moved or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"the nearest is {near[0]}" if near else "see --print_config"
+    return f"the nearest is {near[0]}" if near else "--print_config shows the known ones"
 
 
-def readable(message: str, parser: jsonargparse.ArgumentParser, known: set[str] | None = None) -> ConfigError:
+def readable(message: str, parser: CommandParser) -> ConfigError:
     """jsonargparse's message as one line in the house's form."""
     text = " ".join(message.split())
     if match := re.search(r'Parser key "(?P<key>[^"]+)": (?P<why>.*?)\.? Got value: (?P<value>.*)$', text):
+        why = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", match["why"].replace("<class '", "").replace("'>", ""))
         return ConfigError(
-            match["why"].replace("<class '", "").replace("'>", ""),
+            re.sub("^Expected an? ", "expected ", why),
             f"see `{parser.prog} --help`",
             field=match["key"],
             value=match["value"],
@@ -159,8 +170,10 @@ def readable(message: str, parser: jsonargparse.ArgumentParser, known: set[str] 
     if match := re.search(r"[Uu]nrecognized arguments: (?P<words>.*)$", text):
         words = match["words"].split()
         name = next((word for word in words if word.startswith("-")), words[0]).partition("=")[0]
-        hint = _nearest(name.lstrip("-").replace("-", "_"), known or set())
-        return ConfigError("unknown option", hint.replace("_", "-"), field=name)
+        options = {option.replace("_", "-") if "." not in option else option for option in parser.known}
+        near = _nearest(name.lstrip("-"), options)
+        hint = near.replace("is ", "is --") if near.startswith("the nearest") else f"see `{parser.prog} --help`"
+        return ConfigError("unknown option", hint, field=name)
     if match := re.search(r"required: (?P<names>.*)$", text):
         return ConfigError("missing", f"see `{parser.prog} --help`", field=match["names"])
     return ConfigError(text.rstrip("."), f"see `{parser.prog} --help`")

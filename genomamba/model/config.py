@@ -65,3 +65,16 @@ class ModelConfig:
     def padded_vocab_size(self) -> int:
         multiple = self.pad_vocab_size_multiple
         return -(-self.vocab_size // multiple) * multiple
+
+
+@dataclass(frozen=True)
+class VariantHeadConfig:
+    """Attributes:
+    d_hidden: width of the head's hidden layer.
+    dropout: applied to its features in training.
+    flank: bases on either side of the allele whose hidden states are pooled.
+    """
+
+    d_hidden: int = 64
+    dropout: float = 0.1
+    flank: int = 16

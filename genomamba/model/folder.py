@@ -22,8 +22,8 @@ from genomamba.errors import CheckpointError
 from genomamba.files import whole_file
 from genomamba.kernels.selective_scan import Impl
 from genomamba.model.backbone import CausalLM
-from genomamba.model.config import ModelConfig
-from genomamba.model.heads import VariantClassifier, VariantHeadConfig
+from genomamba.model.config import ModelConfig, VariantHeadConfig
+from genomamba.model.heads import VariantClassifier
 
 CONFIG, WEIGHTS, CARD, PROVENANCE = "config.json", "model.safetensors", "README.md", "provenance.json"
 FORMAT = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,20 +9,7 @@ from torch import Tensor, nn
 
 from genomamba.kernels.selective_scan import Impl
 from genomamba.model.backbone import Backbone, base_log_probability
-from genomamba.model.config import ModelConfig
-
-
-@dataclass(frozen=True)
-class VariantHeadConfig:
-    """Attributes:
-    d_hidden: width of the head's hidden layer.
-    dropout: applied to its features in training.
-    flank: bases on either side of the allele whose hidden states are pooled.
-    """
-
-    d_hidden: int = 64
-    dropout: float = 0.1
-    flank: int = 16
+from genomamba.model.config import ModelConfig, VariantHeadConfig
 
 
 class SequencePair(NamedTuple):
@@ -60,8 +46,11 @@ class VariantClassifier(nn.Module):
             nn.SiLU(),
             nn.Linear(head.d_hidden, 1),
         )
-        # Set by calibration on the validation split (Guo et al. 2017, temperature scaling).
+        # Both are chosen on the validation split; temperature scaling as in Guo et al. 2017.
+        self.temperature: Tensor
+        self.threshold: Tensor
         self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("threshold", torch.full((), 0.5))
 
     def forward(self, pair: SequencePair) -> tuple[Tensor, Tensor]:
         """Returns (logit (V,), llr (V,)): the uncalibrated logit and log p(alt) - log p(ref) in nats."""

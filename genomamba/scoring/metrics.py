@@ -1,0 +1,98 @@
+"""Figures of a binary classifier, with bootstrap intervals; None where a figure is not defined."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import average_precision_score, brier_score_loss, matthews_corrcoef, roc_auc_score
+
+BOOTSTRAPS = 500
+Statistic = Callable[[NDArray, NDArray], float]
+
+
+class Figure(NamedTuple):
+    """A value with its 95 % percentile bootstrap interval; all None where it is not defined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "NA"
+        return f"{self.value:.3f}" if self.low is None else f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def auroc(labels: NDArray, scores: NDArray, *, seed: int = 0) -> Figure:
+    """Area under the ROC curve; not defined for one class."""
+    return _figure(roc_auc_score, labels, scores, seed)
+
+
+def auprc(labels: NDArray, scores: NDArray, *, seed: int = 0) -> Figure:
+    """Average precision; not defined for one class."""
+    return _figure(average_precision_score, labels, scores, seed)
+
+
+def summary(labels: NDArray, probabilities: NDArray, threshold: float) -> dict[str, Figure]:
+    """AUROC, AUPRC, MCC at the threshold, Brier score and expected calibration error."""
+    called = (probabilities >= threshold).astype(int)
+    return {
+        "AUROC": auroc(labels, probabilities),
+        "AUPRC": auprc(labels, probabilities),
+        "MCC": _figure(matthews_corrcoef, labels, called, 0),
+        "Brier": _figure(brier_score_loss, labels, probabilities, 0),
+        "ECE": _figure(expected_calibration_error, labels, probabilities, 0),
+    }
+
+
+def expected_calibration_error(labels: NDArray, probabilities: NDArray, bins: int = 10) -> float:
+    """Mean of |share of positives - mean probability| over equal-width bins, weighted by size (Naeini et al. 2015)."""
+    which = np.minimum((probabilities * bins).astype(int), bins - 1)
+    size = np.bincount(which, minlength=bins)
+    positives = np.bincount(which, weights=labels, minlength=bins)
+    confidence = np.bincount(which, weights=probabilities, minlength=bins)
+    return float(np.abs(positives - confidence).sum() / size.sum())
+
+
+def reliability(labels: NDArray, probabilities: NDArray, bins: int = 10) -> tuple[list[float], list[float]]:
+    """(mean probability, share of positives) of the bins that hold anything."""
+    share, mean = calibration_curve(labels, probabilities, n_bins=bins)
+    return mean.tolist(), share.tolist()
+
+
+def _figure(statistic: Statistic, labels: NDArray, scores: NDArray, seed: int) -> Figure:
+    if len(np.unique(labels)) < 2:
+        return Figure(None)
+    random = np.random.default_rng(seed)
+    values = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a resample of one predicted class has an MCC of 0, which is right
+        value = float(statistic(labels, scores))
+        while len(values) < BOOTSTRAPS:
+            rows = random.integers(len(labels), size=len(labels))
+            if labels[rows].min() != labels[rows].max():
+                values.append(statistic(labels[rows], scores[rows]))
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Figure(value, float(low), float(high))
+
+
+class ConsequenceBaseline:
+    """The share of positives per consequence class on the training split: what the class alone tells.
+
+    Shares are smoothed by one variant of the overall share; a class never seen gets the overall share.
+    """
+
+    def __init__(self, consequences: Sequence[str], labels: Sequence[int]) -> None:
+        overall = float(np.mean(labels))
+        self.overall, self.share = overall, {}
+        for consequence in set(consequences):
+            own = [label for c, label in zip(consequences, labels, strict=True) if c == consequence]
+            self.share[consequence] = (sum(own) + overall) / (len(own) + 1)
+
+    def __call__(self, consequences: Sequence[str]) -> NDArray:
+        return np.array([self.share.get(consequence, self.overall) for consequence in consequences])

@@ -1,0 +1,60 @@
+"""The causal language-modelling task. Wiring: batch in, loss out, bits per base logged."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from genomamba.data.datasets import Batch
+from genomamba.errors import GenoMambaError
+from genomamba.model.backbone import CausalLM
+from genomamba.tasks.config import OptimizerConfig
+from genomamba.tasks.optimizer import adamw_cosine
+
+BITS_PER_NAT = 1 / math.log(2)
+
+
+class NonFiniteLossError(GenoMambaError):
+    """The loss is NaN or infinite; raised before the optimizer steps."""
+
+
+class PretrainTask(LightningModule):
+    """Next-base prediction; every step logs bits per base (log2), weighted as the loader says."""
+
+    def __init__(self, model: CausalLM, optimizer: OptimizerConfig, steps: int) -> None:
+        super().__init__()
+        self.model, self.optimizer_config, self.steps = model, optimizer, steps
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Summed weighted loss in nats and the sum of weights."""
+        weight = batch.weight[:, 1:]
+        return -(weight * self.model.log_likelihood(batch.ids)).sum(), weight.sum()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        total, weight = self._loss(batch)
+        loss = total / weight.clamp(min=1)
+        if not torch.isfinite(loss):
+            where = ", ".join(map(str, batch.intervals[:4]))
+            raise NonFiniteLossError(f"the loss is {loss.item()} at step {self.global_step}, in windows {where}")
+        self.log("train_bits_per_base", loss.detach() * BITS_PER_NAT, prog_bar=True)
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self.validation_sums = torch.zeros(2, dtype=torch.float64)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.validation_sums += torch.stack(self._loss(batch)).double().cpu()
+
+    def on_validation_epoch_end(self) -> None:
+        total, weight = self.validation_sums.tolist()
+        if weight > 0:  # a validation split of nothing but N has no figure
+            self.log("valid_bits_per_base", total / weight * BITS_PER_NAT, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

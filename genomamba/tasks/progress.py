@@ -1,0 +1,35 @@
+"""A training run's progress bar."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from genomamba.progress import progress_bar
+
+
+class TrainingProgress(Callback):
+    """Steps done, ETA, throughput in Mbp/s, and what the task logs with ``prog_bar=True``."""
+
+    def __init__(self, what: str, total_steps: int, bases_per_step: int) -> None:
+        self.what, self.total_steps, self.bases_per_step = what, total_steps, bases_per_step
+        self._open = ExitStack()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._bar = self._open.enter_context(progress_bar())
+        self._task = self._bar.add_task(self.what, total=self.total_steps, note="")
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        rate = trainer.global_step * self.bases_per_step / (time.perf_counter() - self._began) / 1e6
+        figures = [f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in trainer.progress_bar_metrics.items()]
+        self._bar.update(self._task, completed=trainer.global_step, note="  ".join([f"{rate:.2f} Mbp/s", *figures]))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._open.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._open.close()

@@ -1,0 +1,61 @@
+"""A Lightning trainer with the house's settings."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import CSVLogger
+
+from genomamba.errors import ConfigError
+from genomamba.tasks.config import Device, Precision
+
+def make_trainer(
+    folder: Path, *, steps: int, clip: float, device: Device, precision: Precision, callbacks: Sequence[Callback]
+) -> Trainer:
+    """A trainer for ``steps`` optimizer steps that validates after every epoch and logs to folder/metrics.csv.
+
+    Raises:
+        ConfigError: a GPU, or bf16 on it, was asked for and is not there.
+    """
+    accelerator = resolve_device(device).type
+    if precision == "bf16-mixed" and accelerator == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ConfigError("this GPU has no bf16", "use 32-true", field="precision", value=precision)
+    # Lightning announces itself, its tips and its devices; our commands say what matters.
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
+    return Trainer(
+        accelerator="gpu" if accelerator == "cuda" else "cpu",
+        devices=1,
+        precision=precision,
+        max_steps=steps,
+        max_epochs=-1,
+        gradient_clip_val=clip,
+        callbacks=list(callbacks),
+        logger=CSVLogger(folder, name="", version="", flush_logs_every_n_steps=10),
+        log_every_n_steps=5,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        deterministic=True,
+    )
+
+
+def resolve_device(device: Device) -> torch.device:
+    """``auto`` is the GPU where there is one.
+
+    Raises:
+        ConfigError: ``gpu`` without a GPU that torch can use.
+    """
+    available = torch.cuda.is_available()
+    if device == "gpu" and not available:
+        raise ConfigError("torch finds no GPU", "use --device cpu, or install a CUDA build of torch", field="device", value="gpu")
+    return torch.device("cuda" if available and device != "cpu" else "cpu")

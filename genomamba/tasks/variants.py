@@ -1,0 +1,128 @@
+"""The variant-classification task: pairs of alleles in, a logit out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from sklearn.metrics import matthews_corrcoef, roc_auc_score
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from genomamba.data.datasets import SampleKey
+from genomamba.data.pairs import AllelePair, allele_pair, stack_pairs
+from genomamba.data.reference import Reference
+from genomamba.genome.variant import Variant
+from genomamba.model.heads import SequencePair, VariantClassifier
+from genomamba.tasks.config import OptimizerConfig
+from genomamba.tasks.optimizer import adamw_cosine
+
+
+class VariantBatch(NamedTuple):
+    pair: SequencePair
+    label: Tensor  # (V,), 0 or 1
+
+
+class TrainingVariants(Dataset[tuple[AllelePair, int]]):
+    """Labelled variants, each on one strand that is a pure function of (seed, epoch, index)."""
+
+    def __init__(
+        self, reference: Reference, variants: Sequence[Variant], labels: Sequence[int], window: int, seed: int
+    ) -> None:
+        self.reference, self.variants, self.labels, self.window, self.seed = reference, variants, labels, window, seed
+
+    def __getitem__(self, key: SampleKey) -> tuple[AllelePair, int]:
+        random = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 1, key.epoch, key.index]))
+        strand = "+-"[random.integers(2)]
+        return allele_pair(self.reference, self.variants[key.index], self.window, strand), self.labels[key.index]
+
+
+class EveryVariant(Dataset[tuple[AllelePair, int]]):
+    """Labelled variants on both strands, in order."""
+
+    def __init__(self, reference: Reference, variants: Sequence[Variant], labels: Sequence[int], window: int) -> None:
+        self.reference, self.variants, self.labels, self.window = reference, variants, labels, window
+
+    def __len__(self) -> int:
+        return len(self.variants)
+
+    def __getitem__(self, index: int) -> tuple[AllelePair, int]:
+        return allele_pair(self.reference, self.variants[index], self.window), self.labels[index]
+
+
+def collate_variants(items: Sequence[tuple[AllelePair, int]]) -> VariantBatch:
+    pairs = [pair for pair, _ in items]
+    strands = len(pairs[0].rows) // 2
+    labels = torch.tensor([label for _, label in items], dtype=torch.float32)
+    return VariantBatch(SequencePair(*stack_pairs(pairs, strands)), labels)
+
+
+class VariantTask(LightningModule):
+    """Binary cross-entropy with both classes weighted alike; keeps the weights of the best validation AUROC."""
+
+    def __init__(self, model: VariantClassifier, optimizer: OptimizerConfig, steps: int, positive_share: float) -> None:
+        super().__init__()
+        self.model, self.optimizer_config, self.steps = model, optimizer, steps
+        self.positive_weight = (1 - positive_share) / positive_share
+        self.best_auroc = -1.0
+        self.best_weights: dict[str, Tensor] = {}
+
+    def training_step(self, batch: VariantBatch, batch_idx: int) -> Tensor:
+        logit, _ = self.model(batch.pair)
+        loss = F.binary_cross_entropy_with_logits(
+            logit, batch.label, pos_weight=logit.new_tensor(self.positive_weight)
+        )
+        self.log("train_loss", loss.detach(), prog_bar=True)
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self.validation_logits: list[Tensor] = []
+        self.validation_labels: list[Tensor] = []
+
+    def validation_step(self, batch: VariantBatch, batch_idx: int) -> None:
+        logit, _ = self.model(batch.pair)
+        self.validation_logits.append(logit.float().cpu())
+        self.validation_labels.append(batch.label.cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        logits, labels = torch.cat(self.validation_logits), torch.cat(self.validation_labels)
+        auroc = float(roc_auc_score(labels.numpy(), logits.numpy()))
+        self.log("valid_auroc", auroc, prog_bar=True)
+        self.log("valid_loss", F.binary_cross_entropy_with_logits(logits, labels))
+        if auroc > self.best_auroc:
+            self.best_auroc = auroc
+            self.best_weights = copy.deepcopy(self.model.state_dict())
+            calibrate(self.model, logits, labels)
+            for name in ("temperature", "threshold"):
+                self.best_weights[name] = getattr(self.model, name).clone()
+
+    def on_train_end(self) -> None:
+        self.model.load_state_dict(self.best_weights)
+
+    def configure_optimizers(self) -> Any:
+        optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+@torch.no_grad()
+def calibrate(model: VariantClassifier, logits: Tensor, labels: Tensor) -> None:
+    """Sets the temperature that minimises the validation loss, and the threshold of the best validation MCC.
+
+    Args:
+        model: changed in place.
+        logits: of the validation split, (V,).
+        labels: 0 or 1, (V,).
+    """
+    temperatures = torch.logspace(-2, 2, 401)  # 1 % apart: finer than any validation split can tell
+    losses = torch.stack([F.binary_cross_entropy_with_logits(logits / t, labels) for t in temperatures])
+    model.temperature.copy_(temperatures[losses.argmin()])
+    probability = torch.sigmoid(logits / model.temperature.cpu())
+    candidates = torch.quantile(probability, torch.linspace(0.01, 0.99, 99))
+    scores = [matthews_corrcoef(labels.numpy(), (probability >= c).numpy()) for c in candidates]
+    model.threshold.copy_(candidates[int(np.argmax(scores))])

@@ -1,0 +1,134 @@
+"""Train a causal Mamba language model on a reference genome.
+
+Windows are drawn at random from the sequenced parts of the reference, on both strands; held-out regions are
+never shown. The run folder receives the model, metrics.csv and the resolved configuration.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from genomamba.model.config import ModelConfig
+from genomamba.pipelines.options import option
+from genomamba.tasks.config import Device, OptimizerConfig, Precision
+
+if TYPE_CHECKING:
+    from genomamba.data.reference import Reference
+    from genomamba.genome.interval import Interval
+
+
+@dataclass(frozen=True)
+class Config:
+    reference: str = option("FASTA, plain or bgzip", short="-r")
+    output: str = option("run folder to create", short="-o")
+    regions: str | None = option("BED of the regions to train on; everything when not given", None)
+    valid: list[str] = option("regions (contig or contig:start-end, 1-based) held out for validation", [])
+    test: list[str] = option("regions that training and validation never see", [])
+    window: int = option("bases per training window", 1024)
+    batch_size: int = option("windows per step", 16)
+    steps: int = option("optimizer steps", 1000)
+    validate_every: int = option("steps between validations", 250)
+    both_strands: bool = option("draw half of the windows from the reverse strand", True)
+    softmask_weight: float = option("what a lower-case (repeat-masked) base counts in the loss", 1.0)
+    seed: int = option("of weights, windows and strands", 0)
+    workers: int = option("loader processes", 0, short="-@")
+    device: Device = option("where to train", "auto")
+    precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
+    rna: bool = option("read U as T", False)
+    force: bool = option("replace an existing run folder", False)
+    model: ModelConfig = option("the architecture", ModelConfig())
+    optimizer: OptimizerConfig = option("AdamW and its schedule", OptimizerConfig())
+
+
+def run(config: Config) -> int:
+    from lightning import seed_everything
+
+    from genomamba.data.datamodule import ReferenceWindows
+    from genomamba.data.reference import Reference
+    from genomamba.data.windows import whole_contigs
+    from genomamba.genome.interval import parse_region
+    from genomamba.model.backbone import CausalLM
+    from genomamba.model.folder import save_model
+    from genomamba.pipelines.bed_regions import bed_intervals
+    from genomamba.pipelines.run_folder import check_free, provenance, start_run
+    from genomamba.tasks.pretrain import PretrainTask
+    from genomamba.tasks.progress import TrainingProgress
+    from genomamba.tasks.trainer import make_trainer, resolve_device
+
+    check_free(config.output, force=config.force)
+    resolve_device(config.device)
+    reference = Reference.open(config.reference, rna=config.rna)
+    valid = [parse_region(text, reference.contigs) for text in config.valid]
+    test = [parse_region(text, reference.contigs) for text in config.test]
+    include = bed_intervals(config.regions, reference) if config.regions else whole_contigs(reference)
+    seed_everything(config.seed, verbose=False)
+    windows = ReferenceWindows(
+        reference,
+        include,
+        valid,
+        test,
+        window=config.window,
+        batch_size=config.batch_size,
+        windows_per_epoch=config.batch_size * config.validate_every,
+        seed=config.seed,
+        both_strands=config.both_strands,
+        softmask_weight=config.softmask_weight,
+        workers=config.workers,
+    )
+    folder = start_run(config.output, config, force=config.force)
+    model = CausalLM(config.model)
+    task = PretrainTask(model, config.optimizer, config.steps)
+    trainer = make_trainer(
+        folder,
+        steps=config.steps,
+        clip=config.optimizer.clip,
+        device=config.device,
+        precision=config.precision,
+        callbacks=[TrainingProgress("pretraining", config.steps, config.window * config.batch_size)],
+    )
+    trainer.fit(task, datamodule=windows)
+    trainer.validate(task, datamodule=windows, verbose=False)
+    figure = trainer.callback_metrics.get("valid_bits_per_base")
+    bits = None if figure is None else float(figure)
+    trained_on = sum(region.length for region in windows.training_regions)
+    facts = {
+        "reference": reference_facts(reference),
+        "trained_on_bases": trained_on,
+        "held_out": {"valid": [str(i) for i in valid], "test": [str(i) for i in test]},
+        "window": config.window,
+        "valid_bits_per_base": bits,
+    }
+    save_model(model, folder, card=card(config, facts, model), provenance=provenance(config, **facts))
+    held_out = "no validation regions" if bits is None else f"{bits:.4f} bits per base on the validation regions"
+    print(f"{folder}: {held_out}, after {config.steps} steps on {trained_on:,} bases of sequence", file=sys.stderr)
+    return 0
+
+
+def reference_facts(reference: Reference) -> dict[str, object]:
+    return {"path": str(reference.path), "fingerprint": reference.fingerprint, "contigs": len(reference.contigs)}
+
+
+def card(config: Config, facts: dict, model: object) -> str:
+    """The model card."""
+    from torch import nn
+
+    assert isinstance(model, nn.Module)
+    parameters = sum(p.numel() for p in model.parameters())
+    bits = facts["valid_bits_per_base"]
+    return f"""# Causal Mamba language model
+
+{parameters:,} parameters: d_model {config.model.d_model}, {config.model.n_layer} layers, d_state {config.model.d_state}.
+One token is one base; ids are those of `genomamba.genome.alphabet`.
+
+- Trained on {facts["trained_on_bases"]:,} bases of `{facts["reference"]["path"]}`
+  (fingerprint `{facts["reference"]["fingerprint"]}`), {config.steps} steps of {config.batch_size} windows of
+  {config.window} bases, seed {config.seed}.
+- Held out for validation: {", ".join(facts["held_out"]["valid"]) or "nothing"};
+  never seen: {", ".join(facts["held_out"]["test"]) or "nothing"}.
+- Validation: {"not measured" if bits is None else f"{bits:.4f} bits per base"}
+  (uniform guessing over A, C, G, T is 2).
+
+It is a model of sequence, not of disease; it has not been evaluated for clinical use.
+"""

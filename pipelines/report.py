@@ -1,0 +1,30 @@
+"""One self-contained HTML page about a variant classifier: how it was trained, and every figure of its evaluation.
+
+The figures are read from the JSON that `genomamba evaluate variants -o` wrote; nothing is computed anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from genomamba.pipelines.options import option
+
+
+@dataclass(frozen=True)
+class Config:
+    model: str = option("run folder of `genomamba finetune variants`", short="-m")
+    evaluation: str = option("JSON of `genomamba evaluate variants -o`", short="-e")
+    output: str = option("HTML file to write", short="-o")
+    force: bool = option("replace an existing file", False)
+
+
+def run(config: Config) -> int:
+    from genomamba.files import refuse_existing, whole_file
+    from genomamba.pipelines.report_page import render
+
+    refuse_existing(config.output, force=config.force)
+    page = render(config.model, config.evaluation)
+    with whole_file(config.output) as path:
+        path.write_text(page, encoding="utf-8")
+    print(config.output)
+    return 0
