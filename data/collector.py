@@ -18,7 +18,6 @@ U_READ_AS_T = "U read as T"
 _PROTEIN_ONLY = set(b"EFIJLOPQZefijlopqz")
 #: below this many residues, odd composition proves nothing
 _ENOUGH_TO_JUDGE = 50
-_SOFT_MASKED = np.array([bool(code & 32) and code < 64 for code in range(256)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +126,8 @@ class Collector:
     def _close(self) -> None:
         if self._open is not None:
             counts = self._counts
-            n = int(counts[residue_codes.N_CODE] + counts[residue_codes.N_CODE | 32])
-            self.contigs.append(Contig(self._open, int(counts.sum()), n, int(counts[_SOFT_MASKED].sum())))
+            n = int(counts[residue_codes.N_CODE] + counts[residue_codes.N_CODE | residue_codes.LOWER])
+            self.contigs.append(Contig(self._open, int(counts.sum()), n, int(counts[residue_codes.LOWER :].sum())))
             self.letters += counts
             self._counts = np.zeros(256, dtype=np.int64)
             self._open = None

@@ -128,8 +128,8 @@ class Reference:
         Raises:
             RegionError: as ``fetch``.
         """
-        ids = residue_codes.to_ids(self._codes(interval))
-        return alphabet.reverse_complement(ids) if interval.strand == "-" else ids
+        codes = self._codes(interval)
+        return residue_codes.to_reverse_complement_ids(codes) if interval.strand == "-" else residue_codes.to_ids(codes)
 
     def softmask(self, interval: Interval) -> NDArray[np.bool_]:
         """True where the file has a lower-case letter, (interval.length,), along the interval's strand.
