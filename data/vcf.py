@@ -7,14 +7,12 @@ only once (stdin, a pipe) is kept in a temporary file, so that every input can b
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import re
 import shutil
 import sys
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,15 +21,13 @@ from typing import NamedTuple
 
 import pysam
 
+from genomamba.data.compressed import open_decompressed
 from genomamba.errors import VariantFileError
 
 FIXED_COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 STDIN = "-"
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _BCF_MAGIC = b"BCF\x02"
-# SAM specification, section 4.1.2: the empty block that ends every complete BGZF file.
-_BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _LONGEST_POS = 18  # digits; no genome comes near, and Python refuses to convert thousands of them
 _CUT = "get the whole file again, or repeat the step that wrote it"
 _CONTIG_LINE = re.compile(r"##contig=<(?:.*,)?ID=([^,>]+)")
@@ -70,6 +66,11 @@ def info_value(info: str, key: str) -> str | None:
         start += len(key) + 2
         return fenced[start : fenced.index(";", start)]
     return "" if f";{key};" in fenced else None
+
+
+def parse_pos(text: str) -> int | None:
+    """A position as VCF writes it: plain digits, 0 allowed; None for anything else."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _LONGEST_POS else None
 
 
 def contig_lengths(header: list[str]) -> dict[str, int | None]:
@@ -153,49 +154,36 @@ class VcfReader:
         self._path = Path(spool.name)
 
     def _sniff(self) -> bool:
-        """Whether the file is BCF; refuses a bgzip file whose end is missing, which decompresses without an error."""
+        """Whether the file is BCF, which is then checked from end to end: htslib only warns of a cut one."""
+        with self._open() as stream:
+            is_bcf = stream.read(4) == _BCF_MAGIC
+            while is_bcf and stream.read(1 << 20):
+                pass
+        return is_bcf
+
+    @contextmanager
+    def _open(self) -> Iterator[io.BufferedReader]:
+        """The decompressed content; errors go by the name that the user knows."""
         try:
-            with self._path.open("rb") as raw:
-                start = raw.read(16)
-                raw.seek(0, os.SEEK_END)
-                raw.seek(max(0, raw.tell() - len(_BGZF_EOF)))
-                end = raw.read()
-        except OSError as error:
-            raise self._unreadable(error) from error
-        if not start:
-            raise VariantFileError("the file is empty", "give a VCF or BCF file", file=self.name)
-        if start[:4] == _BGZF_EOF[:4] and start[12:14] == b"BC" and end != _BGZF_EOF:
-            raise VariantFileError("the bgzip file is cut: its end-of-file block is missing", _CUT, file=self.name)
-        if start[:2] != _GZIP_MAGIC:
-            return start[:4] == _BCF_MAGIC
-        try:
-            with gzip.open(self._path) as stream:
-                return stream.read(4) == _BCF_MAGIC
-        except (OSError, EOFError, zlib.error) as error:
-            raise self._damaged(error, 1) from error
+            with open_decompressed(self._path, VariantFileError) as stream:
+                yield stream
+        except VariantFileError as error:
+            if error.file == self.name:
+                raise
+            raise VariantFileError(error.problem, error.remedy, file=self.name) from error
 
     def _lines(self) -> Iterator[str]:
         return self._bcf_lines() if self._is_bcf else self._text_lines()
 
     def _text_lines(self) -> Iterator[str]:
-        line = 0
-        try:
-            with self._path.open("rb") as raw:
-                packed = raw.read(2) == _GZIP_MAGIC
-                raw.seek(0)
-                # surrogateescape: bytes that are not UTF-8 come out as they went in
-                stream = io.TextIOWrapper(
-                    gzip.GzipFile(fileobj=raw) if packed else raw,
-                    encoding="utf-8",
-                    errors="surrogateescape",
-                    newline="\n",
-                )
-                with stream:
-                    for line, text in enumerate(stream, start=1):
-                        text = text.removesuffix("\n").removesuffix("\r")
-                        yield text.removeprefix("\ufeff") if line == 1 else text
-        except (OSError, EOFError, zlib.error) as error:
-            raise self._damaged(error, line + 1) from error
+        # surrogateescape: bytes that are not UTF-8 come out as they went in
+        with (
+            self._open() as raw,
+            io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="\n") as stream,
+        ):
+            for line, text in enumerate(stream, start=1):
+                text = text.removesuffix("\n").removesuffix("\r")
+                yield text.removeprefix("\ufeff") if line == 1 else text
 
     def _bcf_lines(self) -> Iterator[str]:
         line = 0
@@ -208,7 +196,7 @@ class VcfReader:
                     line += 1
                     yield str(record).rstrip("\n")
         except (OSError, ValueError, UnicodeDecodeError) as error:
-            raise self._damaged(error, line + 1) from error
+            raise VariantFileError(f"the BCF is damaged ({error})", _CUT, file=self.name, line=line + 1) from error
 
     def _read_header(self) -> list[str]:
         header: list[str] = []
@@ -251,7 +239,8 @@ class VcfReader:
             raise VariantFileError(
                 "the contig's name is empty", "name the contig", file=self.name, line=line, field="#CHROM"
             )
-        if not (pos.isascii() and pos.isdecimal() and len(pos) <= _LONGEST_POS):
+        number = parse_pos(pos)
+        if number is None:
             raise VariantFileError(
                 "POS is not a position",
                 "write it as a whole number in plain digits, 1 for the first base",
@@ -260,7 +249,7 @@ class VcfReader:
                 field="POS",
                 value=pos,
             )
-        return VcfRecord(line, contig, int(pos), identifier, ref, tuple(alt.split(",")), info, text)
+        return VcfRecord(line, contig, number, identifier, ref, tuple(alt.split(",")), info, text)
 
     def _wrong_columns(self, line: int, text: str, columns: int) -> VariantFileError:
         found = text.count("\t") + 1
@@ -282,8 +271,3 @@ class VcfReader:
         return VariantFileError(
             f"it cannot be read ({error.strerror or error})", "check the path and its permissions", file=self.name
         )
-
-    def _damaged(self, error: Exception, line: int) -> VariantFileError:
-        cut = isinstance(error, EOFError)
-        problem = "the compressed file is cut" if cut else f"the file is damaged ({error})"
-        return VariantFileError(problem, _CUT, file=self.name, line=line)

@@ -128,7 +128,7 @@ class VcfWriter:
             if self._format == "vcf":
                 self._out = self._temporary.open("wb")
             else:  # BCF too: it is made from the text when that is whole
-                self._out = cast(BinaryIO, pysam.BGZFile(str(self._temporary), "wb"))
+                self._out = cast(BinaryIO, pysam.BGZFile(str(self._temporary), "wb", None))
         self._put("\n".join(self._header))
         return self
 

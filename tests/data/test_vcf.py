@@ -166,7 +166,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("missing", ["nowhere.vcf", "."])
 def test_what_cannot_be_opened_is_named(tmp_path: Path, missing: str) -> None:
-    with pytest.raises(VariantFileError, match="cannot be read"):
+    with pytest.raises(VariantFileError, match=r"no such file|cannot be read"):
         read(tmp_path / missing)
 
 
