@@ -5,14 +5,13 @@ htslib only warns when a bgzip file lacks its last block, and so serves a shorte
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import stat
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import IO, Literal, Protocol, cast
+from typing import IO, Literal, Protocol
 
 from genomamba.errors import SequenceFileError, UserError
 
@@ -129,15 +128,20 @@ class ChunkStream(io.RawIOBase):
 
 
 def _gunzip(source: ByteSource, path: PathLike, error: type[UserError]) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=cast("IO[bytes]", source), mode="rb") as stream:
-        while True:
-            try:
-                chunk = stream.read(CHUNK_BYTES)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as problem:
-                raise _damaged(f"the gzip data is damaged or cut short ({problem})", path, error) from problem
-            if not chunk:
-                return
-            yield chunk
+    decoder = zlib.decompressobj(wbits=31)
+    try:
+        while data := source.read(CHUNK_BYTES):
+            while data:
+                if decoder.eof:  # members may follow one another, and zeros may fill up the last block of a tape
+                    data = data.lstrip(b"\0")
+                    decoder = zlib.decompressobj(wbits=31) if data else decoder
+                if piece := decoder.decompress(data, CHUNK_BYTES):
+                    yield piece
+                data = decoder.unused_data or decoder.unconsumed_tail
+    except zlib.error as problem:
+        raise _damaged(f"the gzip data is damaged ({problem})", path, error) from problem
+    if not decoder.eof:
+        raise _damaged("the gzip data is cut short", path, error)
 
 
 def _bgunzip(source: ByteSource, path: PathLike, error: type[UserError]) -> Iterator[bytes]:
@@ -147,7 +151,8 @@ def _bgunzip(source: ByteSource, path: PathLike, error: type[UserError]) -> Iter
     while True:
         more = source.read(CHUNK_BYTES)
         buffer, offset, at = buffer[at:] + more, offset + at, 0
-        pieces = []
+        pieces: list[bytes] = []
+        size_of_pieces = 0
         while True:
             size = _block_size(buffer[at : at + 1024])
             if size is None and len(buffer) - at >= 1024 + 65536:
@@ -158,6 +163,10 @@ def _bgunzip(source: ByteSource, path: PathLike, error: type[UserError]) -> Iter
             last_is_empty = not piece
             pieces.append(piece)
             at += size
+            size_of_pieces += len(piece)
+            if size_of_pieces >= CHUNK_BYTES:
+                yield b"".join(pieces)
+                pieces, size_of_pieces = [], 0
         if pieces:
             yield b"".join(pieces)
         if not more:

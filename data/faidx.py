@@ -42,7 +42,7 @@ class FaidxStore:
             self._bgzip = sniff(file.peek(64), path) == "bgzip"
             entries = read_sequences(file, collector)
             fingerprint = file.finish()
-            self._stat = file.stat
+            self._status = (file.stat.st_size, file.stat.st_mtime_ns, file.stat.st_ctime_ns)
         if entries is None:
             raise SequenceFileError("only FASTA can be read without an index", "let an index be made", file=path)
         for entry in entries:
@@ -65,31 +65,27 @@ class FaidxStore:
         """Codes at ``[start, end)``; the caller has checked that it lies on the contig."""
         if start == end:
             return np.zeros(0, dtype=np.uint8)
+        now = os.stat(self.path)
+        if (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != self._status:
+            raise SequenceFileError("the file was changed while in use", "start again", file=self.path)
         if self._opened_by != os.getpid():  # a handle that was opened before a fork shares its position
-            self._faidx, self._opened_by = self._open(), os.getpid()
+            self._faidx, self._opened_by = self._open(now.st_mtime_ns), os.getpid()
         text = self._faidx.fetch(contig, start + 1, end).seq
         return residue_codes.from_residues(text.encode(), rna=self._rna)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_faidx": None, "_opened_by": 0}
 
-    def _open(self) -> Any:
+    def _open(self, modified_ns: int) -> Any:
         from pyfaidx import Faidx
 
-        now = os.stat(self.path)
-        if (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != (
-            self._stat.st_size,
-            self._stat.st_mtime_ns,
-            self._stat.st_ctime_ns,
-        ):
-            raise SequenceFileError("the file was changed while in use", "start again", file=self.path)
         with tempfile.TemporaryDirectory(prefix="genomamba-") as folder:
             # pyfaidx goes by the name, so the name must say what the content is
             link = Path(folder) / ("reference.fa.gz" if self._bgzip else "reference.fa")
             link.symlink_to(self.path)
             fai = Path(folder) / (link.name + ".fai")
             fai.write_text("".join(map(_fai_line, self._entries)))
-            later = max(now.st_mtime_ns, fai.stat().st_mtime_ns) + 1
+            later = max(modified_ns, fai.stat().st_mtime_ns) + 1
             os.utime(fai, ns=(later, later))
             return Faidx(str(link), as_raw=False, rebuild=False, build_index=False)
 

@@ -198,10 +198,10 @@ class _Scanner:
         last = int(filled[-1]) if filled.size else -1
         if filled.size:
             odd = np.flatnonzero(lengths[: last + 1] != width)
-            if self._blank is not None or lengths[0] == 0:
-                self._fail_blank(self._blank or line)
             if self._short is not None:
                 self._fail_ragged(self._short)
+            if self._blank is not None or lengths[0] == 0:
+                self._fail_blank(self._blank or line)
             if odd.size and lengths[odd[0]] == 0:
                 self._fail_blank(line + int(odd[0]))
             if odd.size and (odd[0] < last or lengths[last] > width):

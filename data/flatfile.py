@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from typing import IO, Any, Literal
@@ -34,7 +35,21 @@ def read_twobit(path: PathLike, collector: Collector) -> None:
         SequenceFileError: malformed or cut short.
     """
     with open(path, "rb") as file:
+        _check_twobit_offsets(file, path)
         _collect(file, "twobit", collector)
+
+
+def _check_twobit_offsets(file: IO[bytes], path: PathLike) -> None:
+    """Biopython takes a record that lies beyond the end of a cut file for an empty one."""
+    head = file.read(16)
+    order: Literal["little", "big"] = "little" if head[:4] == TWOBIT_MAGICS[1] else "big"
+    size = os.fstat(file.fileno()).st_size
+    for _ in range(int.from_bytes(head[8:12], order)):
+        name_length = int.from_bytes(file.read(1), order)
+        entry = file.read(name_length + 4)
+        if len(entry) < name_length + 4 or int.from_bytes(entry[-4:], order) + 16 > size:
+            raise SequenceFileError("the 2bit file is cut short", "fetch it again", file=path)
+    file.seek(0)
 
 
 def _collect(handle: IO[Any], form: str, collector: Collector) -> None:
@@ -44,7 +59,9 @@ def _collect(handle: IO[Any], form: str, collector: Collector) -> None:
             residues = bytes(record.seq)
         except Exception as error:
             raise SequenceFileError(
-                f"record {record.id} has no sequence ({error})", "fetch it with its sequence", file=collector.path
+                f"the sequence of {record.id} is not there ({error})",
+                "fetch the file again, with it",
+                file=collector.path,
             ) from error
         collector.add(residues)
 
@@ -62,6 +79,7 @@ def _records(handle: IO[Any], form: str, path: PathLike) -> Iterator[Any]:
         except Exception as error:  # Biopython raises whatever its parsers run into
             raise SequenceFileError(f"no readable {form} file ({error})", "fetch it again", file=path) from error
         for warning in caught:
-            if str(warning.message).startswith("Expected sequence length"):
-                raise SequenceFileError(str(warning.message), "fetch the file again", file=path)
-            logger.warning("%s: %s", path, warning.message)
+            text = str(warning.message)
+            if "sequence" in text or "Premature" in text:  # residues may be missing; other warnings are of annotation
+                raise SequenceFileError(text.rstrip("."), "fetch the file again", file=path)
+            logger.warning("%s: %s", path, text)
