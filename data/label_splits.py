@@ -12,6 +12,8 @@ from genomamba.data.reference import Reference
 from genomamba.errors import LabelError
 from genomamba.genome.variant import normalise
 
+_SPLITS = ("train", "valid", "test")
+
 
 class Splits(NamedTuple):
     """Labelled variants by what they are for; ``unused`` are those of groups that were not asked for."""
@@ -43,15 +45,16 @@ def split_by_group(found: LabelledVariants, train: Sequence[str], valid: Sequenc
             wanted[gene] = number
     for item in found.items:
         splits[wanted.get(item.gene, 3)].append(item)
-    for name in ("train", "valid", "test"):
+    for name in _SPLITS:
         check_classes(getattr(splits, name), name, found.source)
     return splits
 
 
 def check_classes(items: Iterable[LabelledVariant], split: str, source: str) -> None:
-    """
+    """Refuses a split that nothing can be learned from or measured on.
+
     Raises:
-        LabelError: not both classes are there, so that nothing can be learned or measured.
+        LabelError: it lacks one class or both.
     """
     counts = Counter(item.label for item in items)
     if not (counts[0] and counts[1]):
@@ -78,16 +81,15 @@ def check_leakage(splits: Splits, reference: Reference, window: int, source: str
             rows and counts the variants concerned.
     """
     placed = sorted(_windows(splits, reference, window))
-    clashes = list(_clashes(placed))
+    clashes = [*_with_an_earlier(placed), *_with_a_later(placed)]
     if not clashes:
         return
-    same = [pair for pair in clashes if pair[0].key == pair[1].key]
-    first, second = (same or clashes)[0]
-    concerned = {(place.split, place.line, place.key) for pair in clashes for place in pair}
+    same = [clash for clash in clashes if clash[0].key == clash[1].key]
+    first, second = sorted((same or clashes)[0], key=lambda place: place.line)
     what = "the same variant" if same else f"variants whose windows of {window} bases overlap"
     raise LabelError(
         f"{first.split} (line {first.line}) and {second.split} (line {second.line}) hold {what}: "
-        f"{_spelt(first)} and {_spelt(second)}; {len(concerned)} variants are concerned",
+        f"{_spelt(first)} and {_spelt(second)}; {len({place for place, _ in clashes})} variants are concerned",
         "split by contig or gene so that no region is in two splits",
         file=source,
     )
@@ -100,37 +102,42 @@ class _Placed(NamedTuple):
     start: int
     end: int
     key: tuple[str, int, str, str]
-    split: str
     line: int
+    split: str
 
 
 def _windows(splits: Splits, reference: Reference, window: int) -> Iterator[_Placed]:
-    for split in ("train", "valid", "test"):
+    for split in _SPLITS:
         for item in getattr(splits, split):
             normal = normalise(item.variant, reference.sequence)
             span = variant_window(normal.trimmed(), reference.contigs[normal.contig], window)
             key = (normal.contig, normal.start, normal.ref, normal.alt)
-            yield _Placed(normal.contig, span.start, span.end, key, split, item.line)
+            yield _Placed(normal.contig, span.start, span.end, key, item.line, split)
 
 
-def _clashes(placed: list[_Placed]) -> Iterator[tuple[_Placed, _Placed]]:
-    """Each variant with the one of another split, earlier in order, whose window reaches furthest right, and so
-    overlaps it if any does; and with its twins in other splits."""
-    furthest: dict[str, _Placed] = {}
-    twins: dict[tuple[str, int, str, str], _Placed] = {}
+def _with_an_earlier(placed: list[_Placed]) -> Iterator[tuple[_Placed, _Placed]]:
+    """Each variant that overlaps an earlier one of another split, with one such; with its twin where it has one."""
+    furthest: dict[tuple[str, str], _Placed] = {}  # by contig and split: whose window ends last
     for place in placed:
-        twin = twins.setdefault(place.key, place)
-        if twin.split != place.split:
-            yield twin, place
-        for split, other in furthest.items():
-            if split != place.split and other.contig == place.contig and other.end > place.start:
-                yield other, place
-        if (
-            place.split not in furthest
-            or furthest[place.split].contig != place.contig
-            or furthest[place.split].end < place.end
-        ):
-            furthest[place.split] = place
+        for split in _SPLITS:
+            other = furthest.get((place.contig, split))
+            if split != place.split and other and other.end > place.start:
+                yield place, other
+        here = (place.contig, place.split)
+        # where two end together the later one stays, so that twins meet
+        if here not in furthest or furthest[here].end <= place.end:
+            furthest[here] = place
+
+
+def _with_a_later(placed: list[_Placed]) -> Iterator[tuple[_Placed, _Placed]]:
+    """Each variant that overlaps a later one of another split, with the nearest such."""
+    nearest_start: dict[tuple[str, str], _Placed] = {}
+    for place in reversed(placed):
+        for split in _SPLITS:
+            other = nearest_start.get((place.contig, split))
+            if split != place.split and other and other.start < place.end:
+                yield place, other
+        nearest_start[place.contig, place.split] = place
 
 
 def _spelt(place: _Placed) -> str:

@@ -1,0 +1,94 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from genomamba.data.label_splits import Splits, check_leakage, split_by_group
+from genomamba.data.labels import LabelledVariant, LabelledVariants
+from genomamba.data.reference import Reference
+from genomamba.errors import LabelError
+from genomamba.genome.variant import Variant
+
+
+def labelled(*rows: tuple[str, int]) -> LabelledVariants:
+    items = [
+        LabelledVariant(Variant("chr1", 10 * line, "A", "C"), label, gene, "", line)
+        for line, (gene, label) in enumerate(rows, start=1)
+    ]
+    return LabelledVariants("in.vcf", items, Counter(), Counter())
+
+
+FOUND = labelled(
+    ("BRCA1", 0), ("BRCA2", 1), ("TP53", 0), ("BRCA1", 1), ("PALB2", 0), ("TP53", 1), ("BRCA2", 0), ("", 1), ("ATM", 1)
+)
+
+
+def test_whole_genes_go_to_one_split_each() -> None:
+    splits = split_by_group(FOUND, ["BRCA2", "PALB2"], ["TP53"], ["BRCA1"])
+    assert [[item.line for item in split] for split in splits] == [[2, 5, 7], [3, 6], [1, 4], [8, 9]]
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "test", "words"),
+    [
+        (["BRCA2"], ["TP53"], ["BRCA3"], r"test=BRCA3: no labelled variant has this gene; there is BRCA"),
+        (["BRCA2"], ["TP53"], ["x"], r"there is BRCA1, BRCA2, TP53, PALB2, ATM$"),
+        (["BRCA2"], ["BRCA1"], ["BRCA1"], r"test=BRCA1: the gene stands in valid too"),
+        (["BRCA2"], ["PALB2"], ["BRCA1"], r"split=valid: the split has 0 variants of class 1 and 1 of class 0"),
+        (["BRCA2"], ["TP53"], ["ATM"], r"split=test: the split has 1 variants of class 1 and 0 of class 0"),
+        (["BRCA2"], [], ["BRCA1"], r"split=valid: the split has 0 variants of class 1 and 0 of class 0"),
+    ],
+)
+def test_splits_that_cannot_be(train: list[str], valid: list[str], test: list[str], words: str) -> None:
+    with pytest.raises(LabelError, match=words):
+        split_by_group(FOUND, train, valid, test)
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Reference:
+    path = tmp_path / "r.fa"
+    path.write_text(">chr1\n" + "ACGT" * 20 + "C" * 20 + "ACGT" * 20 + ">chr2\n".join(["\n", "ACGT" * 45 + "\n"]))
+    return Reference.open(path)
+
+
+def put(line: int, start: int, ref: str, alt: str, contig: str = "chr1") -> LabelledVariant:
+    return LabelledVariant(Variant(contig, start, ref, alt), 1, "", "", line)
+
+
+SNV = put(1, 40, "A", "C")
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "test", "words"),
+    [
+        (
+            [SNV],
+            [],
+            [put(9, 40, "A", "C")],
+            r"train \(line 1\) and test \(line 9\) hold the same variant: .* 2 variants",
+        ),
+        ([SNV], [], [put(9, 39, "TA", "TC")], "hold the same variant"),
+        ([put(1, 80, "C", "CC")], [put(2, 99, "C", "CC")], [], r"train \(line 1\) and valid \(line 2\) hold the same"),
+        ([SNV], [], [put(9, 47, "T", "C")], r"windows of 8 bases overlap: chr1:41:A>C and chr1:48:T>C; 2 variants"),
+        ([], [SNV, put(2, 44, "A", "C")], [put(9, 47, "T", "C")], r"valid \(line 2\) and test.*; 3 variants"),
+        ([put(1, 44, "A", "C")], [put(2, 41, "C", "A")], [put(9, 47, "T", "C")], r"; 3 variants"),
+        ([put(1, 20, "ACGTACGT" * 3, "A"), put(2, 28, "A", "C")], [], [put(9, 35, "T", "A")], r"line 1.*line 9"),
+        ([SNV], [], [put(9, 48, "A", "C")], None),
+        ([SNV, put(2, 44, "A", "C")], [], [put(9, 52, "A", "C")], None),
+        ([SNV], [], [put(9, 40, "A", "C", "chr2")], None),
+        ([put(1, 40, "A", "C", "chr2")], [], [put(9, 140, "C", "A"), put(10, 100, "A", "C", "chr2")], None),
+    ],
+)
+def test_leakage(
+    reference: Reference,
+    train: list[LabelledVariant],
+    valid: list[LabelledVariant],
+    test: list[LabelledVariant],
+    words: str | None,
+) -> None:
+    splits = Splits(train, valid, test, [SNV])
+    if words is None:
+        check_leakage(splits, reference, 8, "in.vcf")
+    else:
+        with pytest.raises(LabelError, match=words):
+            check_leakage(splits, reference, 8, "in.vcf")
