@@ -18,7 +18,8 @@ Codes = NDArray[np.uint8]
 N_CODE = 0
 INVALID = 255
 LOWER = 128
-_DISTANCE_BITS = 7
+_DISTANCE_BITS = np.array(7, dtype=np.uint8)  # arrays, for which numpy needs half the time that scalars take
+_ID_OF_N = np.array(alphabet.N, dtype=np.uint8)
 _AMBIGUOUS = [letter for letter in alphabet.IUPAC if letter not in "ACGTN"]
 
 
@@ -59,8 +60,8 @@ def to_residues(codes: Codes) -> Residues:
 
 def to_ids(codes: Codes) -> Ids:
     """The model's ids, (L,): every ambiguity code is N, case is forgotten."""
-    ids = np.bitwise_and(codes, np.uint8(_DISTANCE_BITS))
-    return np.subtract(np.uint8(alphabet.N), ids, out=ids)
+    ids = np.bitwise_and(codes, _DISTANCE_BITS)
+    return np.subtract(_ID_OF_N, ids, out=ids)
 
 
 def to_reverse_complement_ids(codes: Codes) -> Ids:

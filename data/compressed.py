@@ -40,14 +40,12 @@ def open_regular(path: PathLike, error: type[UserError] = SequenceFileError) -> 
         UserError: (as ``error``) it does not exist, cannot be read, or is a folder or a pipe.
     """
     try:
-        handle = open(path, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
+        if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: a pipe would wait for a writer
+            raise error("not a regular file", "write it to a file first; it is read more than once", file=path)
+        return open(path, "rb", buffering=0)
     except OSError as problem:
         what = "no such file" if isinstance(problem, FileNotFoundError) else f"cannot be opened ({problem.strerror})"
         raise error(what, "check the path and its permissions", file=path) from problem
-    if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
-        handle.close()
-        raise error("not a regular file", "write it to a file first; it is read more than once", file=path)
-    return handle
 
 
 def sniff(head: bytes, path: PathLike, error: type[UserError] = SequenceFileError) -> Compression:

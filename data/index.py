@@ -327,7 +327,8 @@ def _trusted(place: Path, now: list[int]) -> bool:
         *record, looked_at_ns = json.loads(text)
     except (OSError, ValueError):
         return False
-    return record == now and max(now[1:3]) < looked_at_ns - _RACE_NS
+    ctime_ns = now[2]
+    return record == now and ctime_ns < looked_at_ns - _RACE_NS
 
 
 def _refresh(place: Path, record: list[int], looked_at_ns: int) -> None:

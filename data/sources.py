@@ -24,7 +24,7 @@ class SourceFile:
 
     Args:
         path: the file.
-        progress: called after every read.
+        progress: called after every read, unless the file is read in one.
 
     Attributes:
         stat: its status when it was opened.
@@ -59,7 +59,7 @@ class SourceFile:
             raise SequenceFileError(f"cannot be read ({error.strerror})", "check the disk", file=self.path) from error
         self._hash.update(data)
         self._done += len(data)
-        if self._progress is not None and data:
+        if self._progress is not None and data and self.stat.st_size > CHUNK_BYTES:
             self._progress(self._done, self.stat.st_size)
         return data
 

@@ -167,9 +167,12 @@ def test_without_an_index_line_ends_must_agree(tmp_path):
     assert Reference.open(path).sequence("a", 0, 6) == "ACGTAC"
 
 
-def test_progress_is_told(tmp_path):
-    path = tmp_path / "genome.fa"
-    path.write_bytes(b">a\nACGT\n")
+def test_progress_is_told_where_there_is_something_to_wait_for(tmp_path):
     seen: list[tuple[int, int]] = []
-    Reference.open(path, progress=lambda *at: seen.append(at))
-    assert seen[-1] == (8, 8)
+    for name, bases in (("small.fa", 5), ("large.fa", 9 << 20)):
+        (tmp_path / name).write_bytes(b">a\n" + b"A" * bases + b"\n")
+        Reference.open(tmp_path / name, progress=lambda *at: seen.append(at))
+    total = (9 << 20) + 4
+    assert {whole for _, whole in seen} == {total}
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[0][0] < seen[-1][0] == total
