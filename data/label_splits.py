@@ -28,7 +28,7 @@ def split_by_group(found: LabelledVariants, train: Sequence[str], valid: Sequenc
     """Whole genes to one split each, in file order.
 
     Raises:
-        LabelError: a gene that no variant has or that two splits ask for, or a split without both classes.
+        LabelError: a gene that no variant has or that two splits ask for, or a split with genes that lacks a class.
     """
     wanted: dict[str, int] = {}
     known = Counter(item.gene for item in found.items)
@@ -45,8 +45,9 @@ def split_by_group(found: LabelledVariants, train: Sequence[str], valid: Sequenc
             wanted[gene] = number
     for item in found.items:
         splits[wanted.get(item.gene, 3)].append(item)
-    for name in _SPLITS:
-        check_classes(getattr(splits, name), name, found.source)
+    for name, genes in zip(_SPLITS, (train, valid, test), strict=True):
+        if genes:
+            check_classes(getattr(splits, name), name, found.source)
     return splits
 
 
