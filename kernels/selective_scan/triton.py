@@ -1,0 +1,446 @@
+"""The scan on a GPU as a pair of torch operators, forward and backward, with shapes for tracing.
+
+What the kernels are given and in which order they run is decided here; triton_forward.py and
+triton_backward.py hold the kernels.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from genomamba.errors import KernelUnavailableError
+
+if importlib.util.find_spec("triton") is None:
+    raise KernelUnavailableError(
+        "impl='triton': the package triton is not installed; `pip install triton` (Linux), or use impl='cpu'"
+    )
+
+import triton
+
+from genomamba.kernels.selective_scan import triton_backward as backward_kernels
+from genomamba.kernels.selective_scan import triton_forward as forward_kernels
+
+MAX_STATES = 256
+_LANES = 32
+
+
+class Plan(NamedTuple):
+    """How a scan is cut up. Depends on the shape alone, so that the same shape gives the same bits."""
+
+    chunk: int  # steps that one warp walks
+    n_chunks: int
+    padded: int  # states, a power of two
+    forward_tile: int  # states that one lane holds
+    forward_width: int  # channels of one warp
+    forward_unroll: int
+    backward_tile: int
+    keep: int  # the backward keeps the state at every keep-th step
+    rebuild_unroll: int
+    backward_unroll: int
+    backward_registers: int
+    slab_bytes: int  # the backward's scratch, at least one chunk
+
+
+def plan(batch: int, length: int, channels: int, states: int) -> Plan:
+    """The cut of a (batch, length, channels) scan; enough chunks to fill a large GPU."""
+    padded = max(2, triton.next_power_of_2(states))
+    columns = batch * triton.cdiv(channels, _LANES)
+    chunk = 256
+    while chunk > 32 and columns * triton.cdiv(length, chunk) < 8192:
+        chunk //= 2
+    tile = min(padded, 64)
+    return Plan(
+        chunk=chunk,
+        n_chunks=triton.cdiv(length, chunk),
+        padded=padded,
+        forward_tile=tile,
+        forward_width=_LANES,
+        forward_unroll=max(1, 64 // tile) if tile > 16 else 4,
+        backward_tile=min(padded, 16),
+        keep=4,
+        rebuild_unroll=4,
+        backward_unroll=2,
+        backward_registers=255,
+        slab_bytes=256 << 20,
+    )
+
+
+def selective_scan_triton(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    reverse: bool,
+) -> tuple[Tensor, Tensor]:
+    """Shapes as in `api.selective_scan`; state and sums in fp32.
+
+    Raises:
+        KernelUnavailableError: no GPU, fp64 inputs, or more than 256 states.
+    """
+    _check_runnable(u, dt, A, B, C, z, initial_state)
+    y, final_state, _ = _scan(u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse)
+    return y, final_state
+
+
+def _check_runnable(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *others: Tensor | None) -> None:
+    if u.device.type != "cuda" and not triton.knobs.runtime.interpret:
+        raise KernelUnavailableError(
+            f"impl='triton': the tensors are on {u.device} and the kernel needs an NVIDIA GPU; "
+            "move them to 'cuda', or use impl='auto'"
+        )
+    for tensor in (u, dt, A, B, C, *others):
+        if tensor is not None and tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise KernelUnavailableError(
+                f"impl='triton': inputs are {tensor.dtype} and the kernel computes in fp32; use impl='reference'"
+            )
+    if A.shape[1] > MAX_STATES:
+        raise KernelUnavailableError(
+            f"impl='triton': {A.shape[1]} states and the kernel holds up to {MAX_STATES}; use impl='reference'"
+        )
+
+
+@torch.library.custom_op("genomamba::selective_scan", mutates_args=())
+def _scan(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    dt_softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y, the final state, and the state that enters each chunk, (B, chunks, padded N, D)."""
+    batch, length, channels = u.shape
+    states = A.shape[1]
+    cut = plan(batch, length, channels, states)
+    y, final, entering = _scan_shapes(u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse)
+    if u.numel() == 0:
+        final.copy_(initial_state) if initial_state is not None else final.zero_()
+        return y, final, entering
+    coupling = _coupling(B, C, cut.padded)
+    walls, chunk_walls = _walls(reset, reverse, cut)
+    blocks = triton.cdiv(channels, cut.forward_width)
+    flags = _flags(length, channels, cut.forward_width, cut.forward_unroll, dt_bias, dt_softplus, walls, reverse)
+    walls, chunk_walls = _present(walls, u), _present(chunk_walls, u)
+    with torch.cuda.device_of(u):
+        if cut.n_chunks == 1:
+            entering.zero_()
+            if initial_state is not None:
+                entering[:, 0, :states].copy_(initial_state.transpose(1, 2))
+        else:
+            sums = u.new_empty((batch, cut.n_chunks, channels), dtype=torch.float32)
+            forward_kernels.state_kernel[(blocks * cut.n_chunks * batch, cut.padded // cut.forward_tile)](
+                u, dt, A, coupling, _present(dt_bias, u), walls, entering, sums, length, channels, states,
+                cut.chunk, cut.n_chunks, *u.stride(), *dt.stride(), *A.stride(),
+                NP=cut.padded, N=cut.forward_tile, BD=cut.forward_width, U=cut.forward_unroll, num_warps=1, **flags,
+            )  # fmt: skip
+            forward_kernels.carry_kernel[(triton.cdiv(channels, _LANES), cut.padded, batch)](
+                entering, sums, A, chunk_walls, _present(initial_state, u), channels, states, cut.n_chunks,
+                *A.stride(), *_strides(initial_state), NP=cut.padded, BD=_LANES, U=16,
+                HAS_INITIAL=initial_state is not None, HAS_WALLS=reset is not None, num_warps=1,
+            )  # fmt: skip
+        sum_y = u
+        if cut.padded > cut.forward_tile:
+            sum_y = u.new_empty(u.shape, dtype=torch.float32)
+        for n0 in range(0, cut.padded, cut.forward_tile):
+            forward_kernels.output_kernel[(blocks * cut.n_chunks * batch,)](
+                u, dt, A, coupling, _present(D, u), _present(z, u), _present(dt_bias, u), walls, entering, sum_y, y,
+                final, length, channels, states, cut.chunk, cut.n_chunks, n0,
+                *u.stride(), *dt.stride(), *A.stride(), *_strides(z),
+                NP=cut.padded, N=cut.forward_tile, BD=cut.forward_width, U=cut.forward_unroll,
+                HAS_SKIP=D is not None, HAS_GATE=z is not None,
+                FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded, num_warps=1, **flags,
+            )  # fmt: skip
+    if reset is not None and reverse:
+        final.masked_fill_(reset[:, 0, None, None], 0.0)
+    return y, final, entering
+
+
+@_scan.register_fake
+def _scan_shapes(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    dt_softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch, length, channels = u.shape
+    cut = plan(batch, length, channels, A.shape[1])
+    return (
+        u.new_empty((batch, length, channels)),
+        u.new_empty((batch, channels, A.shape[1]), dtype=torch.float32),
+        u.new_empty((batch, cut.n_chunks, cut.padded, channels), dtype=torch.float32),
+    )
+
+
+@torch.library.custom_op("genomamba::selective_scan_backward", mutates_args=())
+def _scan_backward(
+    dy: Tensor,
+    d_final: Tensor | None,
+    entering: Tensor,
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    dt_softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of u, dt, A, B, C, D, z, dt_bias and the initial state; empty where there is no such input."""
+    out = _gradient_shapes(
+        dy, d_final, entering, u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse
+    )
+    du, ddt, dA, dB, dC, d_skip, dz, d_bias, d_initial = out
+    batch, length, channels = u.shape
+    states = A.shape[1]
+    if u.numel() == 0:
+        for gradient in out:
+            gradient.zero_()
+        if initial_state is not None and d_final is not None:
+            d_initial.copy_(d_final)
+        return out
+    cut = plan(batch, length, channels, states)
+    padded, tile, blocks = cut.padded, cut.backward_tile, triton.cdiv(channels, _LANES)
+    walls, chunk_walls = _walls(reset, reverse, cut)
+    flags = _flags(length, channels, _LANES, cut.keep, dt_bias, dt_softplus, walls, reverse)
+    shape = {"NP": padded, "N": tile, "BD": _LANES, "num_warps": 1}
+    walls, chunk_walls = _present(walls, u), _present(chunk_walls, u)
+    coupling = _coupling(B, C, padded)
+    order = _lane_order(channels, tile, padded, u.device)
+
+    carry = u.new_zeros((batch, padded, channels), dtype=torch.float32)
+    if d_final is not None:
+        carry[:, :states] = d_final.transpose(1, 2)
+        if reset is not None and reverse:
+            carry.masked_fill_(reset[:, 0, None, None], 0.0)
+        carry = carry.gather(1, order.expand(batch, -1, -1))
+    sum_A = u.new_zeros((padded, channels), dtype=torch.float32)
+    sum_skip = u.new_zeros(channels, dtype=torch.float32)
+    sum_bias = u.new_zeros(channels, dtype=torch.float32)
+
+    slab_chunks = _slab_chunks(cut, batch, channels)
+    scratch = _Scratch(u, cut, batch, channels, slab_chunks, blocks)
+    strides = (*u.stride(), *dt.stride(), *A.stride(), *_strides(z), *dy.stride())
+    with torch.cuda.device_of(u):
+        for c0 in reversed(range(0, cut.n_chunks, slab_chunks)):
+            here = min(slab_chunks, cut.n_chunks - c0)
+            kept, asked, sums, part_A, part_skip, part_bias, parts = scratch.of(here)
+            tokens = here * cut.chunk
+            grid = (blocks * here * batch,)
+            backward_kernels.rebuild_kernel[(*grid, padded // tile)](
+                u, dt, A, coupling, _present(z, u), _present(dt_bias, u), walls, dy, entering, kept, asked, sums,
+                length, channels, states, cut.chunk, cut.n_chunks, c0, here, *strides,
+                K=cut.keep, U=cut.rebuild_unroll, HAS_GATE=z is not None, **shape, **flags,
+            )  # fmt: skip
+            backward_kernels.adjoint_carry_kernel[(blocks, padded, batch)](
+                asked, sums, A, chunk_walls, carry, channels, states, cut.n_chunks, c0, here, *A.stride(),
+                U=16, HAS_WALLS=reset is not None, **shape,
+            )  # fmt: skip
+            for n0 in range(0, padded, tile):
+                backward_kernels.gradient_kernel[grid](
+                    u, dt, A, coupling, _present(D, u), _present(z, u), _present(dt_bias, u), walls, dy, kept, asked,
+                    du, ddt, dz, parts, part_A, part_skip, part_bias, *scratch.state_sums,
+                    length, channels, states, cut.chunk, c0, here, n0, *strides,
+                    K=cut.keep, U=cut.backward_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None,
+                    FIRST=n0 == 0, LAST=n0 + tile == padded, maxnreg=cut.backward_registers, **shape, **flags,
+                )  # fmt: skip
+                rows = 16
+                backward_kernels.coupling_sum_kernel[(triton.cdiv(batch * tokens, rows),)](
+                    parts, dB, dC, length, states, batch * tokens, tokens, c0 * cut.chunk, blocks, n0,
+                    N=tile, ROWS=rows, REVERSE=reverse, num_warps=2,
+                )  # fmt: skip
+            sum_A += part_A.sum((0, 1))
+            sum_bias += part_bias.sum((0, 1))
+            if D is not None:
+                sum_skip += part_skip.sum((0, 1))
+    dA.copy_(sum_A.gather(0, order[0])[:states].T)
+    if D is not None:
+        d_skip.copy_(sum_skip)
+    if dt_bias is not None:
+        d_bias.copy_(sum_bias)
+    if initial_state is not None:
+        d_initial.copy_(carry.gather(1, order.expand(batch, -1, -1))[:, :states].transpose(1, 2))
+    return out
+
+
+@_scan_backward.register_fake
+def _gradient_shapes(
+    dy: Tensor,
+    d_final: Tensor | None,
+    entering: Tensor,
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    dt_softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def like(tensor: Tensor | None) -> Tensor:
+        return u.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape)
+
+    return (like(u), like(dt), like(A), like(B), like(C), like(D), like(z), like(dt_bias), like(initial_state))
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    *tensors, ctx.dt_softplus, ctx.reverse = inputs
+    entering = output[2]
+    ctx.mark_non_differentiable(entering)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(entering, *tensors)
+
+
+def _backward(ctx: Any, dy: Tensor | None, d_final: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    entering, *tensors = ctx.saved_tensors
+    if dy is None:
+        dy = torch.zeros_like(tensors[0])
+    gradients = _scan_backward(dy, d_final, entering, *tensors, ctx.dt_softplus, ctx.reverse)
+    # In the order of the inputs; reset, dt_softplus and reverse have none.
+    present = [None if t is None else g for t, g in zip(tensors[:9], gradients, strict=True)]
+    return (*present, None, None, None)
+
+
+def _no_second_backward(ctx: Any, *gradients: Tensor) -> None:
+    raise RuntimeError(
+        "selective_scan: impl='triton' has no second derivative; use impl='reference' for double backward"
+    )
+
+
+_scan.register_autograd(_backward, setup_context=_save_for_backward)
+_scan_backward.register_autograd(_no_second_backward)
+
+
+def _present(tensor: Tensor | None, other: Tensor) -> Tensor:
+    """A kernel needs some pointer where there is no tensor; a flag tells it not to read there."""
+    return other if tensor is None else tensor
+
+
+def _strides(tensor: Tensor | None) -> tuple[int, ...]:
+    return (0, 0, 1) if tensor is None else tensor.stride()
+
+
+def _flags(
+    length: int,
+    channels: int,
+    width: int,
+    unroll: int,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
+    walls: Tensor | None,
+    reverse: bool,
+) -> dict[str, bool]:
+    return {
+        "HAS_BIAS": dt_bias is not None,
+        "SOFTPLUS": dt_softplus,
+        "HAS_WALLS": walls is not None,
+        "REVERSE": reverse,
+        "MASK_L": length % unroll != 0,
+        "MASK_D": channels % width != 0,
+    }
+
+
+def _coupling(B: Tensor, C: Tensor, padded: int) -> Tensor:
+    """B and C side by side, fp32 (B, L, 2, padded N)."""
+    batch, length, states = B.shape
+    out = B.new_empty((batch, length, 2, padded), dtype=torch.float32)
+    rows = max(1, 512 // padded)
+    with torch.cuda.device_of(B):
+        forward_kernels.coupling_kernel[(triton.cdiv(batch * length, rows),)](
+            B, C, out, length, states, batch * length, *B.stride(), *C.stride(),
+            NP=padded, NPW=padded, ROWS=rows, num_warps=4,
+        )  # fmt: skip
+    return out
+
+
+def _walls(reset: Tensor | None, reverse: bool, cut: Plan) -> tuple[Tensor | None, Tensor | None]:
+    """uint8 walls before each step, (B, L), and whether a chunk holds any, (B, chunks)."""
+    if reset is None:
+        return None, None
+    batch, length = reset.shape
+    walls = reset.new_zeros((batch, cut.n_chunks * cut.chunk), dtype=torch.uint8)
+    if reverse:
+        walls[:, 1:length] = reset[:, 1:].flip(1)
+    else:
+        walls[:, :length] = reset
+    return walls[:, :length].contiguous(), walls.view(batch, cut.n_chunks, cut.chunk).amax(-1)
+
+
+def _lane_order(channels: int, tile: int, padded: int, device: torch.device) -> Tensor:
+    """(1, padded, D): the state at each place of a tile in lane order; its own inverse."""
+    state = torch.arange(padded, device=device)[:, None]
+    lane = torch.arange(channels, device=device)[None, :]
+    return (state ^ (lane & (tile - 1) & 14))[None]
+
+
+def _slab_chunks(cut: Plan, batch: int, channels: int) -> int:
+    per_token = 4 * channels * cut.padded // cut.keep + triton.cdiv(channels, _LANES) * 8 * cut.backward_tile
+    if cut.padded > cut.backward_tile:
+        per_token += 12 * channels
+    return max(1, min(cut.n_chunks, cut.slab_bytes // (per_token * batch * cut.chunk)))
+
+
+class _Scratch:
+    """What one slab of the backward needs, allocated once for the largest slab."""
+
+    def __init__(self, u: Tensor, cut: Plan, batch: int, channels: int, chunks: int, blocks: int) -> None:
+        tokens = chunks * cut.chunk
+        self._shapes = [
+            (batch, chunks, cut.chunk // cut.keep, cut.padded, channels),
+            (batch, chunks, cut.padded, channels),
+            (batch, chunks, channels),
+            (batch, chunks, cut.padded, channels),
+            (batch, chunks, channels),
+            (batch, chunks, channels),
+            (blocks, batch, tokens, 2, cut.backward_tile),
+        ]
+        self._chunks, self._cut = chunks, cut
+        self._buffers = [u.new_empty(shape, dtype=torch.float32) for shape in self._shapes]
+        self.state_sums = (u, u, u)
+        if cut.padded > cut.backward_tile:
+            a, b, c = (u.new_empty((batch, tokens, channels), dtype=torch.float32) for _ in range(3))
+            self.state_sums = (a, b, c)
+
+    def of(self, chunks: int) -> list[Tensor]:
+        """kept, asked, sums, and the partial gradients of A, D, dt_bias, and of B and C, for so many chunks."""
+        views = []
+        for i, (buffer, shape) in enumerate(zip(self._buffers, self._shapes, strict=True)):
+            size = list(shape)
+            if i == len(self._shapes) - 1:
+                size[2] = chunks * self._cut.chunk
+            else:
+                size[1] = chunks
+            views.append(buffer.view(-1)[: torch.Size(size).numel()].view(size))
+        return views
