@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import io
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from genomamba.data.compressed import open_decompressed
 from genomamba.data.reference import Reference
 from genomamba.data.table import VariantTable
 from genomamba.data.variants import Status, classify
@@ -179,6 +182,31 @@ def read_labelled_table(
             yield _Labelled(record, (row[key],), row.get("gene", ""), row.get("consequence", ""))
 
     return _collect(table.name, rows(), reference, contigs, window, labels)
+
+
+def read_label_mapping(path: str | os.PathLike[str]) -> dict[str, int]:
+    """What to take for ``LABELS`` instead: lines of a value, a tab, and 0 or 1.
+
+    Raises:
+        LabelError: a line of another form, or a value with two classes.
+    """
+    mapping: dict[str, int] = {}
+    with io.TextIOWrapper(open_decompressed(path, LabelError), encoding="utf-8") as stream:
+        for line, text in enumerate(stream, start=1):
+            value, tab, label = text.rstrip("\n").partition("\t")
+            if not tab or label not in ("0", "1"):
+                raise LabelError(
+                    "this maps nothing to a class",
+                    "write VALUE, a tab, and 0 or 1",
+                    file=path,
+                    line=line,
+                    field="label",
+                )
+            if mapping.setdefault(value, int(label)) != int(label):
+                raise LabelError(
+                    "the value has two classes", "keep one", file=path, line=line, field="label", value=value
+                )
+    return mapping
 
 
 def first_gene(info: str) -> str:

@@ -10,6 +10,7 @@ from genomamba.data.labels import (
     LabelledVariant,
     first_consequence,
     first_gene,
+    read_label_mapping,
     read_labelled_table,
     read_labelled_vcf,
 )
@@ -144,3 +145,27 @@ def test_bad_rows(tmp_path: Path, reference: Reference, text: str, error: type[E
         read_labelled_table(VariantTable(path), reference, {"chr1": "chr1"})
     assert words in str(caught.value)
     assert str(caught.value).startswith(str(path))
+
+
+def test_a_mapping_of_ones_own(tmp_path: Path, reference: Reference) -> None:
+    path = tmp_path / "map.tsv"
+    path.write_text("Uncertain_significance\t1\nPathogenic\t0\n")
+    with VcfReader(vcf(tmp_path)) as reader:
+        found = read_labelled_vcf(reader, reference, {"1": "chr1"}, labels=read_label_mapping(path))
+    assert [(item.variant.pos, item.label) for item in found.items] == [(1, 0), (3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("a\t1\nb\t2\n", 2, "maps nothing"),
+        ("a 1\n", 1, "maps nothing"),
+        ("a\t1\nb\t0\na\t0\n", 3, "label=a: the value has two classes"),
+    ],
+)
+def test_a_bad_mapping(tmp_path: Path, text: str, line: int, words: str) -> None:
+    path = tmp_path / "map.tsv"
+    path.write_text(text)
+    with pytest.raises(LabelError, match=words) as caught:
+        read_label_mapping(path)
+    assert caught.value.line == line
