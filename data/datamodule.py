@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from genomamba.data.datasets import Batch, FixedWindows, KeySampler, TrainingWindows, WindowReader, collate
+from genomamba.data.datasets import FixedWindows, KeySampler, TrainingWindows, WindowReader, collate
 from genomamba.data.reference import Reference
 from genomamba.data.windows import RandomWindows, sequenced_regions, subtract, tiles
 from genomamba.genome.interval import Interval
@@ -54,7 +54,7 @@ class ReferenceWindows(LightningDataModule):
         self.sampler = KeySampler(windows_per_epoch)
         self.validation = FixedWindows(tiles(sequenced_regions(reference, valid), window), reader)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader:
         return DataLoader(
             self.training,
             batch_size=self.batch_size,
@@ -64,7 +64,7 @@ class ReferenceWindows(LightningDataModule):
             persistent_workers=self.workers > 0,
         )
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader:
         return DataLoader(
             self.validation, batch_size=self.batch_size, collate_fn=collate, num_workers=self.workers, shuffle=False
         )

@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 
     ids: Tensor  # (B, L), uint8
     weight: Tensor  # (B, L), fp32; 0 for N and padding
-    intervals: list[Interval]
+    where: list[str]  # the windows, for messages
 
 
 class WindowReader:
@@ -37,26 +37,25 @@ class WindowReader:
         self.reference, self.softmask_weight = reference, softmask_weight
 
     def __call__(self, interval: Interval) -> Window:
-        residues = self.reference.fetch(interval)
-        ids = alphabet.encode(residues)
-        weight = np.where(alphabet.softmask(residues), np.float32(self.softmask_weight), np.float32(1))
+        ids = self.reference.ids(interval)
+        weight = np.where(self.reference.softmask(interval), np.float32(self.softmask_weight), np.float32(1))
         weight[(ids < alphabet.A) | (ids > alphabet.T)] = 0
         return Window(interval, ids, weight)
 
 
 class SampleKey(NamedTuple):
     epoch: int
-    index: int
+    sample: int
 
 
 class TrainingWindows(Dataset[Window]):
-    """Random windows, by (epoch, index)."""
+    """Random windows, by (epoch, sample)."""
 
     def __init__(self, windows: RandomWindows, reader: WindowReader) -> None:
         self.windows, self.reader = windows, reader
 
     def __getitem__(self, key: SampleKey) -> Window:
-        return self.reader(self.windows(key.epoch, key.index))
+        return self.reader(self.windows(key.epoch, key.sample))
 
 
 class FixedWindows(Dataset[Window]):
@@ -101,4 +100,4 @@ def collate(windows: Sequence[Window]) -> Batch:
     for row, window in enumerate(windows):
         ids[row, : window.ids.size] = window.ids
         weight[row, : window.weight.size] = window.weight
-    return Batch(torch.from_numpy(ids), torch.from_numpy(weight), [window.interval for window in windows])
+    return Batch(torch.from_numpy(ids), torch.from_numpy(weight), [str(window.interval) for window in windows])

@@ -46,10 +46,10 @@ def allele_pair(reference: Reference, variant: Variant, window: int, strands: Se
         window: genomic span in bases.
         strands: any of "+" and "-", in the order wanted.
     """
-    variant = normalise(variant, lambda *at: reference.fetch(Interval(*at)).tobytes().decode()).trimmed()
+    variant = normalise(variant, reference.sequence).trimmed()
     span = variant_window(variant, reference.contigs[variant.contig], window)
-    residues = alphabet.encode(reference.fetch(span))
-    left, right = residues[: variant.start - span.start], residues[variant.end - span.start :]
+    context = reference.ids(span)
+    left, right = context[: variant.start - span.start], context[variant.end - span.start :]
     rows, sites = [], []
     for strand in strands:
         for allele in (variant.ref, variant.alt):

@@ -89,4 +89,3 @@ class RandomWindows:
         start = region.start + place - (self.starts[number - 1] if number else 0)
         strand = "-" if self.both_strands and random.integers(2) else "+"
         return Interval(region.contig, start, min(start + self.window, region.end), strand)
-

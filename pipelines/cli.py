@@ -72,8 +72,12 @@ def _help_or_complain(words: list[str]) -> int:
     rest = words[1:] if group else words
     if rest and rest[0] not in ("-h", "--help", "help"):
         names = sorted({name[1 if group else 0] for name in COMMANDS if not group or name[0] == group})
-        raise ConfigError("no such command", f"choose from {', '.join(names)}", field=" ".join(words[: 1 + bool(group)]))
-    parser = CommandParser(prog=f"genomamba {group}" if group else "genomamba", description=GROUPS.get(group or "", TAGLINE))
+        raise ConfigError(
+            "no such command", f"choose from {', '.join(names)}", field=" ".join(words[: 1 + bool(group)])
+        )
+    parser = CommandParser(
+        prog=f"genomamba {group}" if group else "genomamba", description=GROUPS.get(group or "", TAGLINE)
+    )
     subcommands = parser.add_subcommands(title="commands", metavar="COMMAND", dest="command")
     for name, command in COMMANDS.items():
         if group is None or name[0] == group:

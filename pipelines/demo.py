@@ -34,7 +34,9 @@ def steps(folder: Path) -> list[Step]:
     evaluation = folder / "evaluation.json"
     return [
         Step("check the reference and index it", "index", reference),
-        Step("learn the language of the reference", "pretrain", "-c", "demo_pretrain", "-r", reference, "-o", pretrained),
+        Step(
+            "learn the language of the reference", "pretrain", "-c", "demo_pretrain", "-r", reference, "-o", pretrained
+        ),
         Step(
             "learn pathogenic from benign: BRCA2 and PALB2 train, TP53 validates",
             *("finetune", "variants", "-c", "demo_finetune", "-r", reference, "-i", labelled, "-m", pretrained),
@@ -65,7 +67,9 @@ def run(config: Config) -> int:
     began = time.perf_counter()
     plan = steps(folder)
     for number, step in enumerate(plan, start=1):
-        print(f"\n[{number}/{len(plan)}] {step.what}\n  $ genomamba {shlex.join(step.words)}", file=sys.stderr, flush=True)
+        print(
+            f"\n[{number}/{len(plan)}] {step.what}\n  $ genomamba {shlex.join(step.words)}", file=sys.stderr, flush=True
+        )
         if code := main(step.words):
             return code
     minutes, seconds = divmod(round(time.perf_counter() - began), 60)

@@ -18,16 +18,17 @@ class Config:
 
 
 def run(config: Config) -> int:
-    from genomamba.data.index import build_index
-    from genomamba.data.reference import Reference
-    from genomamba.progress import progress_bar
+    from genomamba.pipelines.open_reference import open_reference, rebuild_index
 
-    with progress_bar() as bar:
-        task = bar.add_task("indexing", total=None, note="")
-
-        def advance(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        build_index(config.fasta, force=config.force, rna=config.rna, progress=advance)
-    print(Reference.open(config.fasta, rna=config.rna).summary())
+    if config.force:
+        rebuild_index(config.fasta, rna=config.rna)
+    found = open_reference(config.fasta, rna=config.rna).summary()
+    print(f"{found.path}: {found.contigs} contigs, {found.bases:,} bases")
+    print(f"  N {found.n:,}; soft-masked {found.soft_masked:,}; other IUPAC codes {found.ambiguous:,}")
+    if found.empty:
+        print(f"  empty records: {', '.join(found.empty)}")
+    for what, count in found.normalised.items():
+        print(f"  {what}: {count:,}")
+    print(f"  fingerprint {found.fingerprint}")
+    print(f"  index {found.index}")
     return 0

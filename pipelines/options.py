@@ -56,7 +56,9 @@ class CommandParser(jsonargparse.ArgumentParser):
 def add_options(parser: CommandParser, config: type) -> None:
     """Adds one option per field of the dataclass ``config``; nested dataclasses become ``--group.field``."""
     parser.known = set(leaves(config))
-    parser.add_argument("-c", "--config", action="config", help="YAML file with any of these options, or a preset's name")
+    parser.add_argument(
+        "-c", "--config", action="config", help="YAML file with any of these options, or a preset's name"
+    )
     hints = get_type_hints(config)
     for field in dataclasses.fields(config):
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
@@ -98,7 +100,7 @@ def leaves(config: type, prefix: str = "") -> Iterator[str]:
     for field in dataclasses.fields(config):
         yield prefix + field.name
         if dataclasses.is_dataclass(hints[field.name]):
-            yield from leaves(hints[field.name], f"{prefix}{field.name}.")  # type: ignore[arg-type]
+            yield from leaves(hints[field.name], f"{prefix}{field.name}.")
 
 
 def _expand_presets(argv: list[str], known: set[str]) -> Iterator[str]:
@@ -142,9 +144,7 @@ def _check_keys(node: yaml.Node, prefix: str, known: set[str], path: Path) -> No
     for key, value in node.value:
         name = prefix + str(key.value)
         if name not in known:
-            raise ConfigError(
-                "unknown key", _nearest(name, known), file=path, line=key.start_mark.line + 1, field=name
-            )
+            raise ConfigError("unknown key", _nearest(name, known), file=path, line=key.start_mark.line + 1, field=name)
         if any(other.startswith(name + ".") for other in known) and isinstance(value, yaml.MappingNode):
             _check_keys(value, name + ".", known, path)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from genomamba.model.config import ModelConfig
 from genomamba.pipelines.options import option
@@ -16,7 +16,6 @@ from genomamba.tasks.config import Device, OptimizerConfig, Precision
 
 if TYPE_CHECKING:
     from genomamba.data.reference import Reference
-    from genomamba.genome.interval import Interval
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,8 @@ class Config:
     reference: str = option("FASTA, plain or bgzip", short="-r")
     output: str = option("run folder to create", short="-o")
     regions: str | None = option("BED of the regions to train on; everything when not given", None)
+    edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
+    contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
     valid: list[str] = option("regions (contig or contig:start-end, 1-based) held out for validation", [])
     test: list[str] = option("regions that training and validation never see", [])
     window: int = option("bases per training window", 1024)
@@ -46,12 +47,12 @@ def run(config: Config) -> int:
     from lightning import seed_everything
 
     from genomamba.data.datamodule import ReferenceWindows
-    from genomamba.data.reference import Reference
     from genomamba.data.windows import whole_contigs
     from genomamba.genome.interval import parse_region
     from genomamba.model.backbone import CausalLM
     from genomamba.model.folder import save_model
-    from genomamba.pipelines.bed_regions import bed_intervals
+    from genomamba.pipelines.bed_regions import place_bed, skipped
+    from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.run_folder import check_free, provenance, start_run
     from genomamba.tasks.pretrain import PretrainTask
     from genomamba.tasks.progress import TrainingProgress
@@ -59,10 +60,15 @@ def run(config: Config) -> int:
 
     check_free(config.output, force=config.force)
     resolve_device(config.device)
-    reference = Reference.open(config.reference, rna=config.rna)
+    reference = open_reference(config.reference, rna=config.rna)
     valid = [parse_region(text, reference.contigs) for text in config.valid]
     test = [parse_region(text, reference.contigs) for text in config.test]
-    include = bed_intervals(config.regions, reference) if config.regions else whole_contigs(reference)
+    include = whole_contigs(reference)
+    if config.regions is not None:
+        placed = place_bed(config.regions, reference, edge=config.edge, contig_aliases=config.contig_aliases)
+        include = [region.interval for region in placed if region.interval is not None]
+        for reason, count in skipped(placed).items():
+            print(f"{config.regions}: {reason} {count}", file=sys.stderr)
     seed_everything(config.seed, verbose=False)
     windows = ReferenceWindows(
         reference,
@@ -89,7 +95,8 @@ def run(config: Config) -> int:
         callbacks=[TrainingProgress("pretraining", config.steps, config.window * config.batch_size)],
     )
     trainer.fit(task, datamodule=windows)
-    trainer.validate(task, datamodule=windows, verbose=False)
+    if config.steps % config.validate_every:
+        trainer.validate(task, datamodule=windows, verbose=False)
     figure = trainer.callback_metrics.get("valid_bits_per_base")
     bits = None if figure is None else float(figure)
     trained_on = sum(region.length for region in windows.training_regions)
@@ -119,7 +126,7 @@ def card(config: Config, facts: dict, model: object) -> str:
     bits = facts["valid_bits_per_base"]
     return f"""# Causal Mamba language model
 
-{parameters:,} parameters: d_model {config.model.d_model}, {config.model.n_layer} layers, d_state {config.model.d_state}.
+{parameters:,} parameters (d_model {config.model.d_model}, {config.model.n_layer} layers, d_state {config.model.d_state}).
 One token is one base; ids are those of `genomamba.genome.alphabet`.
 
 - Trained on {facts["trained_on_bases"]:,} bases of `{facts["reference"]["path"]}`

@@ -23,7 +23,7 @@ from genomamba.model.folder import PROVENANCE
 from genomamba.pipelines.run_folder import METRICS
 
 INK, ACCENT, QUIET = "#1b2a33", "#0b7a75", "#9aa5ab"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.edgecolor": QUIET,
     "axes.labelcolor": INK,
@@ -114,7 +114,9 @@ def _pretraining_curve(axes: Axes, rows: list[dict[str, str]]) -> None:
     axes.plot(*_series(rows, "valid_bits_per_base"), color=ACCENT, marker="o", markersize=4, label="validation")
     axes.axhline(2, color=INK, linewidth=0.8, linestyle=":")
     axes.set(title="Pretraining", xlabel="step", ylabel="bits per base")
-    axes.annotate("uniform guessing", (1, 2), (0, 3), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")
+    axes.annotate(
+        "uniform guessing", (1, 2), (0, 3), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right"
+    )
     axes.legend()
 
 
@@ -154,4 +156,6 @@ def _curves(evaluation: dict[str, Any], kind: str) -> list[tuple[str, list[list[
 def _reliability(axes: Axes, evaluation: dict[str, Any]) -> None:
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
     axes.plot(*evaluation["curves"]["reliability"], color=ACCENT, marker="o", markersize=4)
-    axes.set(title="Calibration", xlabel="mean predicted probability", ylabel="share of pathogenic", xlim=(0, 1), ylim=(0, 1))
+    axes.set(
+        title="Calibration", xlabel="mean predicted probability", ylabel="share of pathogenic", xlim=(0, 1), ylim=(0, 1)
+    )

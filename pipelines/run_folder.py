@@ -48,9 +48,13 @@ def check_free(folder: str, *, force: bool) -> None:
     if not path.is_dir() or not any(path.iterdir()):
         return
     if not force:
-        raise OutputError("the folder exists and is not empty", "choose another -o, or pass --force to replace it", file=folder)
+        raise OutputError(
+            "the folder exists and is not empty", "choose another -o, or pass --force to replace it", file=folder
+        )
     if not (path / CONFIG).is_file():  # --force must never remove what we did not make
-        raise OutputError(f"the folder has no {CONFIG}, so it is not a run of ours to replace", "choose another -o", file=folder)
+        raise OutputError(
+            f"the folder has no {CONFIG}, so it is not a run of ours to replace", "choose another -o", file=folder
+        )
 
 
 def provenance(config: Any, **facts: Any) -> dict[str, Any]:

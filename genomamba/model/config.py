@@ -45,9 +45,13 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for field in ("d_model", "n_layer", "d_state", "d_conv", "expand", "vocab_size", "pad_vocab_size_multiple"):
             if getattr(self, field) < 1:
-                raise ConfigError("it must be at least 1", "raise it", field=f"model.{field}", value=getattr(self, field))
+                raise ConfigError(
+                    "it must be at least 1", "raise it", field=f"model.{field}", value=getattr(self, field)
+                )
         if self.dt_rank is not None and self.dt_rank < 1:
-            raise ConfigError("it must be at least 1", "raise it or set null", field="model.dt_rank", value=self.dt_rank)
+            raise ConfigError(
+                "it must be at least 1", "raise it or set null", field="model.dt_rank", value=self.dt_rank
+            )
         if not 0 < self.dt_min <= self.dt_max:
             raise ConfigError("0 < dt_min <= dt_max must hold", "change one", field="model.dt_min", value=self.dt_min)
         if not 0 <= self.dropout < 1:

@@ -75,10 +75,16 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> CausalLM 
         task, form = config["task"], config["format"]
         model_config = _from_json(ModelConfig, config["model"], config_path, "model")
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"it is not a model configuration ({error!r})", "restore the file", file=config_path) from error
+        raise CheckpointError(
+            f"it is not a model configuration ({error!r})", "restore the file", file=config_path
+        ) from error
     if form != FORMAT:
         raise CheckpointError(
-            f"this version reads format {FORMAT}", "install a newer genomamba", file=config_path, field="format", value=form
+            f"this version reads format {FORMAT}",
+            "install a newer genomamba",
+            file=config_path,
+            field="format",
+            value=form,
         )
     model: CausalLM | VariantClassifier
     if task == "causal_lm":

@@ -69,7 +69,7 @@ def _figure(statistic: Statistic, labels: NDArray, scores: NDArray, seed: int) -
     if len(np.unique(labels)) < 2:
         return Figure(None)
     random = np.random.default_rng(seed)
-    values = []
+    values: list[float] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a resample of one predicted class has an MCC of 0, which is right
         value = float(statistic(labels, scores))

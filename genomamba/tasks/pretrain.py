@@ -38,7 +38,7 @@ class PretrainTask(LightningModule):
         total, weight = self._loss(batch)
         loss = total / weight.clamp(min=1)
         if not torch.isfinite(loss):
-            where = ", ".join(map(str, batch.intervals[:4]))
+            where = ", ".join(batch.where[:4])
             raise NonFiniteLossError(f"the loss is {loss.item()} at step {self.global_step}, in windows {where}")
         self.log("train_bits_per_base", loss.detach() * BITS_PER_NAT, prog_bar=True)
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])

@@ -25,7 +25,9 @@ class TrainingProgress(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         rate = trainer.global_step * self.bases_per_step / (time.perf_counter() - self._began) / 1e6
-        figures = [f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in trainer.progress_bar_metrics.items()]
+        figures = [
+            f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in trainer.progress_bar_metrics.items()
+        ]
         self._bar.update(self._task, completed=trainer.global_step, note="  ".join([f"{rate:.2f} Mbp/s", *figures]))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

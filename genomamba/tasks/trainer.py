@@ -14,6 +14,15 @@ from lightning.pytorch.loggers import CSVLogger
 from genomamba.errors import ConfigError
 from genomamba.tasks.config import Device, Precision
 
+# What Lightning says of choices that are ours.
+_NOISE = (
+    ".*does not have many workers",
+    ".*number of training batches.*smaller than the logging interval",
+    ".*Experiment logs directory .* exists and is not empty",
+    r".*isinstance\(treespec, LeafSpec\)",
+)
+
+
 def make_trainer(
     folder: Path, *, steps: int, clip: float, device: Device, precision: Precision, callbacks: Sequence[Callback]
 ) -> Trainer:
@@ -23,13 +32,17 @@ def make_trainer(
         ConfigError: a GPU, or bf16 on it, was asked for and is not there.
     """
     accelerator = resolve_device(device).type
-    if precision == "bf16-mixed" and accelerator == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if (
+        precision == "bf16-mixed"
+        and accelerator == "cuda"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
         raise ConfigError("this GPU has no bf16", "use 32-true", field="precision", value=precision)
     # Lightning announces itself, its tips and its devices; our commands say what matters.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)
     return Trainer(
         accelerator="gpu" if accelerator == "cuda" else "cpu",
         devices=1,
@@ -57,5 +70,7 @@ def resolve_device(device: Device) -> torch.device:
     """
     available = torch.cuda.is_available()
     if device == "gpu" and not available:
-        raise ConfigError("torch finds no GPU", "use --device cpu, or install a CUDA build of torch", field="device", value="gpu")
+        raise ConfigError(
+            "torch finds no GPU", "use --device cpu, or install a CUDA build of torch", field="device", value="gpu"
+        )
     return torch.device("cuda" if available and device != "cpu" else "cpu")

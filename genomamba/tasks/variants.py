@@ -29,7 +29,7 @@ class VariantBatch(NamedTuple):
 
 
 class TrainingVariants(Dataset[tuple[AllelePair, int]]):
-    """Labelled variants, each on one strand that is a pure function of (seed, epoch, index)."""
+    """Labelled variants, each on one strand that is a pure function of (seed, epoch, sample)."""
 
     def __init__(
         self, reference: Reference, variants: Sequence[Variant], labels: Sequence[int], window: int, seed: int
@@ -37,9 +37,9 @@ class TrainingVariants(Dataset[tuple[AllelePair, int]]):
         self.reference, self.variants, self.labels, self.window, self.seed = reference, variants, labels, window, seed
 
     def __getitem__(self, key: SampleKey) -> tuple[AllelePair, int]:
-        random = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 1, key.epoch, key.index]))
+        random = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 1, key.epoch, key.sample]))
         strand = "+-"[random.integers(2)]
-        return allele_pair(self.reference, self.variants[key.index], self.window, strand), self.labels[key.index]
+        return allele_pair(self.reference, self.variants[key.sample], self.window, strand), self.labels[key.sample]
 
 
 class EveryVariant(Dataset[tuple[AllelePair, int]]):
@@ -74,9 +74,7 @@ class VariantTask(LightningModule):
 
     def training_step(self, batch: VariantBatch, batch_idx: int) -> Tensor:
         logit, _ = self.model(batch.pair)
-        loss = F.binary_cross_entropy_with_logits(
-            logit, batch.label, pos_weight=logit.new_tensor(self.positive_weight)
-        )
+        loss = F.binary_cross_entropy_with_logits(logit, batch.label, pos_weight=logit.new_tensor(self.positive_weight))
         self.log("train_loss", loss.detach(), prog_bar=True)
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss

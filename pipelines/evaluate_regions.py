@@ -1,0 +1,83 @@
+"""Bits per base of the regions in a BED file under a language model.
+
+One row per record, in order; a record that cannot be measured keeps its row, with the reason. Each region is read in
+windows side by side, none of which sees another, as in training.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from genomamba.pipelines.options import option
+from genomamba.tasks.config import Device
+
+COLUMNS = ("contig", "start", "end", "name", "bases", "bits_per_base", "status")
+
+
+@dataclass(frozen=True)
+class Config:
+    reference: str = option("FASTA that the regions stand on", short="-r")
+    regions: str = option("BED file, plain, gzip or bgzip", short="-b")
+    model: str = option("run folder of `pretrain`", short="-m")
+    output: str = option("TSV to write; - is stdout", "-", short="-o")
+    edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
+    contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
+    window: int | None = option("bases per window; the model's own when not given", None)
+    batch_size: int = option("windows per forward pass", 16)
+    rna: bool = option("read U in the reference as T", False)
+    device: Device = option("where to run", "auto")
+    force: bool = option("replace an existing output", False)
+
+
+def run(config: Config) -> int:
+    from genomamba.errors import CheckpointError
+    from genomamba.files import refuse_existing, whole_file
+    from genomamba.model.backbone import CausalLM
+    from genomamba.model.folder import load_model
+    from genomamba.pipelines.bed_regions import place_bed, skipped
+    from genomamba.pipelines.model_provenance import model_window
+    from genomamba.pipelines.open_reference import open_reference
+    from genomamba.progress import progress_bar
+    from genomamba.scoring.regions import RegionScorer
+    from genomamba.tasks.trainer import resolve_device
+
+    to_stdout = config.output == "-"
+    if not to_stdout:
+        refuse_existing(config.output, force=config.force)
+    device = resolve_device(config.device)
+    model = load_model(config.model)
+    if not isinstance(model, CausalLM):
+        raise CheckpointError("it is not a language model", "give a run folder of `pretrain`", file=config.model)
+    window = config.window or model_window(config.model)
+    reference = open_reference(config.reference, rna=config.rna)
+    placed = place_bed(config.regions, reference, edge=config.edge, contig_aliases=config.contig_aliases)
+    scorer = RegionScorer(model, reference, window=window, batch_size=config.batch_size, device=device)
+    inside = [region.interval for region in placed if region.interval is not None]
+    with progress_bar() as bar:
+        results = iter(list(bar.track(scorer(inside), len(inside), bar.add_task("measuring", note="regions"))))
+    rows, bases, bits = ["\t".join(COLUMNS)], 0, 0.0
+    for region in placed:
+        interval, name = region.record.interval, region.record.name
+        figures = ("0", "NA", region.skip or "")
+        if region.interval is not None:
+            result = next(results)
+            bases, bits = bases + result.bases, bits + result.bits
+            status = "EDGE" if region.pad_low or region.pad_high else "OK"
+            # A region without a base to predict (all N, or one base) has no figure, not a perfect one.
+            figures = (str(result.bases), f"{result.bits / result.bases:.4f}" if result.bases else "NA", status)
+            if not result.bases:
+                figures = ("0", "NA", "SKIP_NO_BASES")
+        rows.append("\t".join((interval.contig, str(interval.start), str(interval.end), name, *figures)))
+    table = "\n".join(rows) + "\n"
+    if to_stdout:
+        sys.stdout.write(table)
+    else:
+        with whole_file(config.output) as path:
+            path.write_text(table, encoding="utf-8")
+    for reason, count in skipped(placed).items():
+        print(f"{config.regions}: {reason} {count}", file=sys.stderr)
+    total = f"{bits / bases:.4f} bits per base over {bases:,} bases" if bases else "no base to predict"
+    print(f"{len(placed)} regions: {total}, in windows of {window}", file=sys.stderr)
+    return 0

@@ -1,0 +1,157 @@
+"""Measure a variant classifier on labelled variants of genes that it was not trained on.
+
+Prints AUROC, AUPRC, MCC, Brier score and calibration error with 95 % bootstrap intervals, beside what the consequence
+class alone reaches, and within each class. The same figures go to the JSON that `genomamba report` shows.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from genomamba.pipelines.options import option
+from genomamba.tasks.config import Device
+
+if TYPE_CHECKING:
+    import torch
+    from rich.table import Table
+
+    from genomamba.data.reference import Reference
+    from genomamba.genome.variant import Variant
+    from genomamba.model.heads import VariantClassifier
+    from genomamba.scoring.variants import VariantScore
+
+
+@dataclass(frozen=True)
+class Config:
+    reference: str = option("FASTA that the variants stand on", short="-r")
+    input: str = option("labelled VCF, or a table with chrom, pos, ref, alt, label", short="-i")
+    model: str = option("run folder of `finetune variants`", short="-m")
+    output: str | None = option("JSON file for the figures and curves", None, short="-o")
+    genes: list[str] = option("genes to measure on; the model's own test genes when not given", [])
+    label: str | None = option("INFO key or column of the label; CLNSIG in a VCF, label in a table", None)
+    batch_size: int = option("variants per forward pass", 64)
+    contig_aliases: Literal["none", "auto"] = option(
+        "auto: match 1 with chr1 and MT with chrM where lengths agree", "none"
+    )
+    max_mismatch_frac: float = option("refuse the input when REF disagrees in a larger share of alleles", 0.05)
+    rna: bool = option("read U in the reference as T", False)
+    device: Device = option("where to run", "auto")
+    force: bool = option("replace an existing output", False)
+
+
+def run(config: Config) -> int:
+    from rich.console import Console
+
+    from genomamba.data.label_splits import check_classes
+    from genomamba.errors import CheckpointError, ConfigError
+    from genomamba.files import refuse_existing, whole_file
+    from genomamba.model.folder import load_model
+    from genomamba.model.heads import VariantClassifier
+    from genomamba.pipelines.labelled import load_genes
+    from genomamba.pipelines.model_provenance import read_provenance
+    from genomamba.pipelines.open_reference import open_reference
+    from genomamba.scoring.evaluation import evaluate
+    from genomamba.tasks.trainer import resolve_device
+
+    if config.output is not None:
+        refuse_existing(config.output, force=config.force)
+    device = resolve_device(config.device)
+    model = load_model(config.model)
+    if not isinstance(model, VariantClassifier):
+        raise CheckpointError(
+            "it is not a variant classifier", "give a run folder of `finetune variants`", file=config.model
+        )
+    made = read_provenance(config.model)
+    genes = config.genes or made["split"]["test"]
+    if not genes:
+        raise ConfigError(
+            "the model has no test genes of its own", "name some that it was not trained on", field="genes"
+        )
+    if seen := sorted(set(genes) & {*made["split"]["train"], *made["split"]["valid"]}):
+        raise ConfigError(
+            "the model was trained or calibrated on it", "measure on other genes", field="genes", value=", ".join(seen)
+        )
+    reference = open_reference(config.reference, rna=config.rna)
+    found, (measured, trained) = load_genes(config, reference, made["window"], genes, made["split"]["train"])
+    check_classes(measured, ", ".join(genes), found.source)
+    scores = _score(config, model, reference, made["window"], device, [item.variant for item in measured])
+    evaluation: dict[str, Any] = {
+        "model": config.model,
+        "input": config.input,
+        "genes": genes,
+        "left_out": {
+            **{f"label {k}": n for k, n in found.unlabelled.items()},
+            **{str(k): n for k, n in found.skipped.items()},
+        },
+        **evaluate(
+            [item.label for item in measured],
+            [item.consequence or "(none given)" for item in measured],
+            scores,
+            threshold=float(model.threshold),
+            training=[(item.consequence or "(none given)", item.label) for item in trained],
+        ),
+    }
+    if config.output is not None:
+        with whole_file(config.output) as path:
+            path.write_text(json.dumps(evaluation, indent=1) + "\n", encoding="utf-8")
+    console = Console(width=110)
+    for table in tables(evaluation):
+        console.print(table)
+    console.print(NOTE)
+    return 0
+
+
+NOTE = (
+    "The consequence class alone all but decides the pooled label, so the pooled figures measure consequence; "
+    "within a class it scores 0.5 by construction, and what is above that is the model's own."
+)
+
+
+def tables(evaluation: dict[str, Any]) -> list[Table]:
+    """What is printed: the pooled figures, and those within consequence classes."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from genomamba.scoring.metrics import Figure
+
+    def show(figure: Any) -> str:
+        return str(Figure(*figure))
+
+    title = (
+        f"{', '.join(evaluation['genes'])}: {evaluation['variants']:,} variants, {evaluation['positives']:,} positive"
+    )
+    pooled = Table(title=title, box=SIMPLE, title_justify="left")
+    pooled.add_column("all classes together")
+    for column in ("this model", "consequence class alone"):
+        pooled.add_column(column, justify="right")
+    for name, figure in evaluation["overall"].items():
+        alone = evaluation["consequence_only"].get(name)
+        pooled.add_row(name, show(figure), "" if alone is None else show(alone))
+    pooled.add_row("AUROC, zero-shot (-llr)", show(evaluation["zero_shot"]["AUROC"]), "")
+
+    within = Table(box=SIMPLE)
+    within.add_column("within class")
+    for column in ("variants", "positive", "AUROC", "AUPRC", "zero-shot AUROC"):
+        within.add_column(column, justify="right")
+    for row in evaluation["within"]:
+        counts = (f"{row['variants']:,}", f"{row['positives']:,}")
+        within.add_row(row["stratum"], *counts, *(show(row[key]) for key in ("AUROC", "AUPRC", "zero_shot_AUROC")))
+    return [pooled, within]
+
+
+def _score(
+    config: Config,
+    model: VariantClassifier,
+    reference: Reference,
+    window: int,
+    device: torch.device,
+    variants: list[Variant],
+) -> list[VariantScore]:
+    from genomamba.progress import progress_bar
+    from genomamba.scoring.variants import VariantScorer
+
+    scorer = VariantScorer(model, reference, window=window, batch_size=config.batch_size, device=device)
+    with progress_bar() as bar:
+        return list(bar.track(scorer(variants), len(variants), bar.add_task("scoring", note="variants")))

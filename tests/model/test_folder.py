@@ -1,0 +1,137 @@
+"""A model folder: what is written reads back, and what is damaged is refused by name."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from genomamba.errors import CheckpointError
+from genomamba.model.backbone import CausalLM
+from genomamba.model.config import ModelConfig, VariantHeadConfig
+from genomamba.model.folder import initialise_backbone, load_model, save_model
+from genomamba.model.heads import VariantClassifier
+
+CONFIG = ModelConfig(d_model=16, n_layer=1, d_state=4)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_model(CausalLM(CONFIG), tmp_path / "m", card="# A card", provenance={"window": 64})
+    return tmp_path / "m"
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_language_model_reads_back(tmp_path: Path, tied: bool) -> None:
+    model = CausalLM(ModelConfig(d_model=16, n_layer=1, tie_embeddings=tied))
+    save_model(model, tmp_path, card="", provenance={})
+    again = load_model(tmp_path)
+    assert again.config == model.config
+    assert not again.training
+    ids = torch.randint(7, 11, (2, 20))
+    assert torch.equal(again(ids), model.eval()(ids))
+
+
+def test_classifier_reads_back_with_its_calibration(tmp_path: Path) -> None:
+    model = VariantClassifier(CONFIG, VariantHeadConfig(d_hidden=5))
+    model.temperature.fill_(1.7)
+    model.threshold.fill_(0.3)
+    save_model(model, tmp_path, card="", provenance={})
+    again = load_model(tmp_path)
+    assert isinstance(again, VariantClassifier)
+    assert again.head_config == model.head_config
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
+
+def test_classifier_starts_from_the_language_model() -> None:
+    pretrained, model = CausalLM(CONFIG), VariantClassifier(CONFIG, VariantHeadConfig())
+    initialise_backbone(model, pretrained)
+    ids = torch.randint(7, 11, (1, 20))
+    assert torch.equal(model.lm_head(model.backbone(ids)[0]), pretrained(ids))
+
+
+def cut_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def pickled_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Bomb()))
+
+
+def missing_tensor(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    weights = safetensors.torch.load_file(path)
+    del weights["backbone.norm_f.weight"]
+    weights["backbone.surprise"] = torch.zeros(3)
+    safetensors.torch.save_file(weights, path)
+
+
+def other_width(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["model"]["d_model"] = 32
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def unknown_key(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["model"]["d_modle"] = 32
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def no_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def config_is_no_json(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def later_format(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"format": 99}))
+
+
+class Bomb:
+    def __reduce__(self) -> tuple:
+        return (pytest.fail, ("a stranger's pickle was executed",))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (cut_weights, ["model.safetensors", "cut or not safetensors"]),
+        (pickled_weights, ["model.safetensors", "cut or not safetensors"]),
+        (missing_tensor, ["missing backbone.norm_f.weight (16,)", "left over backbone.surprise (3,)"]),
+        (other_width, ["disagree", "(16,), the configuration asks for (32,)"]),
+        (unknown_key, ["config.json: model.d_modle: unknown key; the nearest is d_model"]),
+        (no_config, ["config.json: it is missing"]),
+        (config_is_no_json, ["config.json: it is not a model configuration"]),
+        (later_format, ["format=99", "reads format 1"]),
+    ],
+)
+def test_damage_is_named(folder: Path, damage: Callable[[Path], None], words: list[str]) -> None:
+    damage(folder)
+    with pytest.raises(CheckpointError) as caught:
+        load_model(folder)
+    for word in words:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failed_save_leaves_the_old_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    with pytest.raises(Exception, match="No space left on device"):
+        save_model(CausalLM(CONFIG), folder, card="", provenance={})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -1,0 +1,130 @@
+"""The frame of the command line: help, configuration, errors in the house's form."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import RunCli
+
+from genomamba import __version__
+from genomamba.pipelines.cli import COMMANDS
+from genomamba.pipelines.options import PRESETS
+
+NAMES = [" ".join(name) for name in COMMANDS]
+# What --help may import: anything heavier shows up as seconds on a cold disk.
+HEAVY = {"torch", "lightning", "numpy", "pysam", "sklearn", "matplotlib", "numba"}
+
+
+@pytest.mark.parametrize("name", ["", *NAMES])
+def test_help_is_quick_because_it_imports_nothing_heavy(name: str) -> None:
+    program = (
+        "import sys, time\n"
+        "from genomamba.pipelines.cli import main\n"
+        f"code = main({[*name.split(), '--help']!r})\n"
+        f"print('HEAVY', sorted({HEAVY!r} & set(sys.modules)), code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY [] 0", done.stdout
+    assert "usage: genomamba" in done.stdout
+
+
+def test_every_command_is_listed_in_the_help_with_its_summary(run_cli: RunCli) -> None:
+    shown = " ".join(run_cli("--help").out.split())
+    for name, command in COMMANDS.items():
+        assert " ".join(name) in shown
+        assert command.summary in shown
+
+
+def test_every_command_is_documented_in_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for name in NAMES:
+        assert f"genomamba {name}" in readme, name
+
+
+def test_version(run_cli: RunCli) -> None:
+    assert run_cli("--version").out == f"genomamba {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("nope", "nope: no such command; choose from demo, evaluate, finetune, index, info, pretrain, report, score"),
+        ("finetune", None),
+        ("finetune nope", "finetune nope: no such command; choose from variants"),
+        ("pretrain --windw 3 -r a -o b", "--windw: unknown option; the nearest is --window"),
+        ("pretrain -r a -o b --model.dmodel 3", "--model.dmodel: unknown option; the nearest is --model.d_model"),
+        ("pretrain -r a", "output: missing; see `genomamba pretrain --help`"),
+        ("pretrain -r a -o b --window x", "window=x: expected int; see `genomamba pretrain --help`"),
+        ("pretrain -r a -o b --model.d_model 0", "model.d_model=0: it must be at least 1; raise it"),
+        ("pretrain -r a -o b -c nope", "config=nope: no such file or preset; the presets are "),
+        ("pretrain -r a -o b --device tpu", "device=tpu: expected one of 'auto', 'cpu', 'gpu'; see "),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(run_cli: RunCli, words: str, line: str | None) -> None:
+    result = run_cli(*words.split())
+    assert result.code == 2
+    assert result.out == ""
+    if line is None:
+        assert "usage: genomamba finetune" in result.err
+    else:
+        assert result.err.startswith(line)
+        assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("window: 5\nmodl:\n  d_model: 3\n", "2: modl: unknown key; the nearest is model"),
+        ("model:\n  d_layer: 3\n", "2: model.d_layer: unknown key; the nearest is model.n_layer"),
+        ("d_model: 3\n", "1: d_model: unknown key; the nearest is model.d_model"),
+        ("window: [1\n", "2: it is not YAML"),
+        ("- 1\n", "1: expected `key: value` pairs"),
+    ],
+)
+def test_a_misspelt_key_is_named_with_its_line_and_nearest(
+    run_cli: RunCli, tmp_path: Path, text: str, line: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    result = run_cli("pretrain", "-r", "a", "-o", tmp_path / "out", "-c", path)
+    assert result.code == 2
+    assert result.err.startswith(f"{path}:{line}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_printed_config_reads_back_as_it_is(run_cli: RunCli, tmp_path: Path) -> None:
+    words = ["pretrain", "-r", "a.fa", "-o", "b", "--valid", "chr1:1-10", "chr2", "--model.d_model", "32"]
+    first = run_cli(*words, "--print_config").out
+    (tmp_path / "c.yaml").write_text(first)
+    assert run_cli("pretrain", "-c", tmp_path / "c.yaml", "--print_config").out == first
+    assert yaml.safe_load(first)["valid"] == ["chr1:1-10", "chr2"]
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def test_presets_are_read(run_cli: RunCli, preset: str) -> None:
+    command = ("finetune", "variants", "-i", "a", "-m", "b") if "finetune" in preset else ("pretrain",)
+    printed = run_cli(*command, "-r", "a.fa", "-o", "b", "-c", preset, "--print_config")
+    assert printed.code == 0, printed.err
+    shown, given = yaml.safe_load(printed.out), yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
+    for key, value in given.items():
+        if isinstance(value, dict):
+            assert value.items() <= shown[key].items()
+        else:
+            assert shown[key] == value
+
+
+def test_info_names_the_scan_and_its_agreement(run_cli: RunCli) -> None:
+    result = run_cli("info")
+    assert result.code == 0
+    assert re.search(r"scan on cpu +cpu; agrees with the fp64 reference \(relative error \d\.\de-\d\d\)", result.out)
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    program = f"{sys.executable} -m genomamba pretrain --help | head -n 1"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

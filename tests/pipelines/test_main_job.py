@@ -1,0 +1,240 @@
+"""The commands one after the other on a small world, as the demo runs them on real data."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pysam
+import pytest
+import yaml
+from conftest import RunCli, World, write_vcf
+
+from genomamba.data.reference import Reference
+from genomamba.genome.variant import Variant
+from genomamba.model.folder import load_model
+from genomamba.scoring.variants import VariantScorer
+
+
+def test_pretraining_leaves_a_model_its_curve_and_what_made_it(world: World) -> None:
+    names = {path.name for path in world.pretrained.iterdir()}
+    assert names == {"config.json", "model.safetensors", "README.md", "provenance.json", "metrics.csv", "run.yaml"}
+    made = json.loads((world.pretrained / "provenance.json").read_text())
+    assert made["held_out"] == {"valid": ["chrB:1-900"], "test": []}
+    assert made["trained_on_bases"] == 19_000 - 900
+    assert made["reference"]["fingerprint"] == Reference.open(world.reference).fingerprint
+    with (world.pretrained / "metrics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    last = [float(row["valid_bits_per_base"]) for row in rows if row["valid_bits_per_base"]][-1]
+    assert last == pytest.approx(made["valid_bits_per_base"], abs=1e-6)
+    assert 1.9 < last < 2.3  # random bases hold 2 bits, and there is nothing to learn in them
+    assert f"{made['valid_bits_per_base']:.4f} bits per base" in (world.pretrained / "README.md").read_text()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(
+    world: World, run_cli: RunCli, tmp_path: Path
+) -> None:
+    small = "--model.d_model 16 --model.n_layer 1 --window 64 --batch-size 2 --steps 3 --validate-every 3".split()
+    for name, seed, workers in (("a", 1, 0), ("b", 1, 1), ("c", 2, 0)):
+        result = run_cli(
+            *("pretrain", "-r", world.reference, "-o", tmp_path / name, "--seed", seed, "-@", workers, *small)
+        )
+        assert result.code == 0, result.err
+    weights = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in "abc"}
+    assert weights["a"] == weights["b"]
+    assert weights["a"] != weights["c"]
+
+
+def test_training_repeats_from_its_own_resolved_configuration(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    result = run_cli("pretrain", "-c", world.pretrained / "run.yaml", "-o", tmp_path / "again")
+    assert result.code == 0, result.err
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
+        world.pretrained / "model.safetensors"
+    ).read_bytes()
+
+
+def test_pretraining_learns_what_there_is_to_learn(run_cli: RunCli, tmp_path: Path) -> None:
+    unit = "ACGGTCATTGCA"
+    (tmp_path / "g.fa").write_text(">repeat\n" + unit * 800 + "\n")
+    words = "--model.d_model 32 --model.n_layer 1 --window 96 --batch-size 8 --steps 80 --validate-every 80"
+    result = run_cli(
+        *("pretrain", "-r", tmp_path / "g.fa", "-o", tmp_path / "out", "--valid", "repeat:1-960", *words.split())
+    )
+    assert result.code == 0, result.err
+    bits = json.loads((tmp_path / "out" / "provenance.json").read_text())["valid_bits_per_base"]
+    assert bits < 0.3  # a repeat of 12 bases is certain once it has been seen
+
+
+def test_scores_stand_beside_every_record_in_order(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    out = tmp_path / "scored.vcf.gz"
+    result = run_cli("score", "-r", world.reference, "-i", world.labelled, "-m", world.classifier, "-o", out)
+    assert result.code == 0, result.err
+    given = [line for line in world.labelled.read_text().splitlines() if not line.startswith("#")]
+    with pysam.VariantFile(str(out)) as scored:
+        records = list(scored)
+    assert [(r.chrom, r.pos, r.id, r.ref) for r in records] == [
+        (f[0], int(f[1]), f[2], f[3]) for f in (line.split("\t") for line in given)
+    ]
+    with pysam.BGZFile(str(out)) as stream:
+        lines = [line.decode() for line in stream if not line.startswith(b"#")]
+    assert [line.partition(";GENOMAMBA=")[0] for line in lines] == given
+    assert f"{len(given)} scored" in result.err
+
+    reference = Reference.open(world.reference)
+    made = json.loads((world.classifier / "provenance.json").read_text())
+    scorer = VariantScorer(
+        load_model(world.classifier),
+        reference,
+        window=made["window"],
+        batch_size=7,
+        device=__import__("torch").device("cpu"),
+    )
+    variants = [Variant(r.chrom, r.start, r.ref, r.alts[0]) for r in records]
+    for record, score in zip(records, scorer(variants), strict=True):
+        assert record.info["GM_LLR"][0] == pytest.approx(score.llr, rel=1e-3, abs=1e-4)
+        assert record.info["GM_PROB"][0] == pytest.approx(score.probability, rel=1e-3, abs=1e-4)
+        allele, model, llr, probability, status = record.info["GENOMAMBA"][0].split("|")
+        assert (allele, model, status) == (record.alts[0], "classifier", "OK")
+        assert float(llr) == pytest.approx(score.llr, rel=1e-3, abs=1e-4)
+        assert float(probability) == pytest.approx(score.probability, rel=1e-3, abs=1e-4)
+
+
+def test_scores_do_not_depend_on_batch_size_or_order_of_records(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    lines = world.labelled.read_text().splitlines()
+    header = [line for line in lines if line.startswith("#")]
+    records = lines[len(header) :]
+    (tmp_path / "shuffled.vcf").write_text("\n".join([*header, *np.random.default_rng(0).permutation(records)]) + "\n")
+    scores = []
+    for source, batch in ((world.labelled, 64), (world.labelled, 3), (tmp_path / "shuffled.vcf", 10)):
+        out = tmp_path / f"{batch}.vcf"
+        words = ("score", "-r", world.reference, "-i", source, "-m", world.classifier, "-o", out, "--batch-size", batch)
+        assert run_cli(*words).code == 0
+        with pysam.VariantFile(str(out)) as scored:
+            scores.append({r.id: (r.info["GM_LLR"][0], r.info["GM_PROB"][0]) for r in scored})
+    for other in scores[1:]:
+        assert other.keys() == scores[0].keys()
+        for name, pair in scores[0].items():
+            assert other[name] == pytest.approx(pair, rel=1e-4, abs=1e-5)
+
+
+def test_both_spellings_of_an_indel_get_one_score(
+    world: World, run_cli: RunCli, tmp_path: Path, genome: dict[str, str]
+) -> None:
+    sequence = genome["chrA"]
+    at = next(i for i in range(500, 9000) if sequence[i] == sequence[i + 1] == sequence[i + 2] != sequence[i - 1])
+    base = sequence[at]
+    left = f"chrA\t{at}\tleft\t{sequence[at - 1]}{base}\t{sequence[at - 1]}\t.\t.\t."
+    right = f"chrA\t{at + 2}\tright\t{base}{base}\t{base}\t.\t.\t."
+    source = write_vcf(tmp_path / "two.vcf", [left, right], {"chrA": len(sequence)})
+    out = tmp_path / "out.vcf"
+    assert run_cli("score", "-r", world.reference, "-i", source, "-m", world.pretrained, "-o", out).code == 0
+    with pysam.VariantFile(str(out)) as scored:
+        first, second = (record.info["GM_LLR"][0] for record in scored)
+    assert first == second
+
+
+def test_a_language_model_gives_ratios_and_no_probabilities(world: World, run_cli: RunCli) -> None:
+    result = run_cli("score", "-r", world.reference, "-i", world.labelled, "-m", world.pretrained, "-o", "-")
+    assert result.code == 0, result.err
+    records = [line for line in result.out.splitlines() if not line.startswith("#")]
+    assert len(records) == 160
+    assert all("GM_LLR=" in record and "GM_PROB" not in record for record in records)
+
+
+def test_evaluate_prints_what_it_writes_and_what_the_page_shows(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    evaluation, page = tmp_path / "evaluation.json", tmp_path / "report.html"
+    words = ("evaluate", "variants", "-r", world.reference, "-i", world.labelled, "-m", world.classifier)
+    result = run_cli(*words, "-o", evaluation)
+    assert result.code == 0, result.err
+    figures = json.loads(evaluation.read_text())
+    assert figures["genes"] == ["DDD4"]
+    assert (figures["variants"], figures["positives"]) == (40, 20)
+    shown = run_cli("report", "-m", world.classifier, "-e", evaluation, "-o", page)
+    assert shown.code == 0, shown.err
+    html = page.read_text()
+    printed = {"AUROC", "AUPRC", "MCC", "Brier", "ECE"}
+    assert figures["overall"].keys() == printed
+    for value, low, high in [*figures["overall"].values(), *figures["consequence_only"].values()]:
+        text = f"{value:.3f} [{low:.3f}, {high:.3f}]"
+        assert text in result.out
+        assert text in html
+    for row in figures["within"]:
+        text = f"{row['AUROC'][0]:.3f} [{row['AUROC'][1]:.3f}, {row['AUROC'][2]:.3f}]"
+        assert text in result.out
+        assert text in html
+    # the consequence says nothing here: each class holds as many of either label
+    assert figures["consequence_only"]["AUROC"][0] == pytest.approx(0.5)
+    assert html.count("<svg") == 5
+    assert not re.search(r'(src|href)="(?!#)', html)  # self-contained
+
+
+def test_evaluate_refuses_genes_that_training_has_seen(world: World, run_cli: RunCli) -> None:
+    words = ("evaluate", "variants", "-r", world.reference, "-i", world.labelled, "-m", world.classifier)
+    result = run_cli(*words, "--genes", "AAA1", "DDD4")
+    assert result.code == 2
+    assert result.err.splitlines()[-1] == (
+        "genes=AAA1: the model was trained or calibrated on it; measure on other genes"
+    )
+
+
+def test_evaluate_regions_agrees_with_the_figure_of_training(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    bed = tmp_path / "valid.bed"
+    bed.write_text("chrB\t0\t900\theld_out\n")
+    result = run_cli("evaluate", "regions", "-r", world.reference, "-b", bed, "-m", world.pretrained)
+    assert result.code == 0, result.err
+    made = json.loads((world.pretrained / "provenance.json").read_text())
+    row = result.out.splitlines()[1].split("\t")
+    assert row[:4] == ["chrB", "0", "900", "held_out"]
+    assert float(row[5]) == pytest.approx(made["valid_bits_per_base"], abs=1e-4)
+    assert int(row[4]) == 900 - 8  # eight windows of 128, and the first base of each is given
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "score", "evaluate", "report"])
+def test_an_output_that_exists_is_refused_and_replaced_with_force(
+    world: World, run_cli: RunCli, tmp_path: Path, command: str
+) -> None:
+    out = tmp_path / {"score": "o.vcf", "evaluate": "o.json", "report": "o.html"}.get(command, "o")
+    evaluation = tmp_path / "e.json"
+    evaluate = ("evaluate", "variants", "-r", world.reference, "-i", world.labelled, "-m", world.classifier, "-o")
+    small = "--model.d_model 8 --model.n_layer 1 --window 32 --batch-size 2 --steps 1 --validate-every 1".split()
+    words = {
+        "pretrain": ("pretrain", "-r", world.reference, *small, "-o"),
+        "finetune": (
+            *("finetune", "variants", "-r", world.reference, "-i", world.labelled, "-m", world.pretrained),
+            *"--train AAA1 --valid BBB2 --window 32 --epochs 1 -o".split(),
+        ),
+        "score": ("score", "-r", world.reference, "-i", world.labelled, "-m", world.pretrained, "-o"),
+        "evaluate": evaluate,
+        "report": ("report", "-m", world.classifier, "-e", evaluation, "-o"),
+    }[command]
+    if command == "report":
+        assert run_cli(*evaluate, evaluation).code == 0
+    assert run_cli(*words, out).code == 0
+    before = out.stat().st_mtime_ns
+    again = run_cli(*words, out)
+    assert again.code == 2
+    assert again.err.startswith(f"{out}: the ")
+    assert "--force" in again.err
+    assert out.stat().st_mtime_ns == before
+    assert run_cli(*words, out, "--force").code == 0
+    assert out.stat().st_mtime_ns != before
+
+
+def test_force_never_removes_a_folder_that_is_not_a_run(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter1.tex").write_text("years of work")
+    result = run_cli("pretrain", "-r", world.reference, "-o", precious, "--force")
+    assert result.code == 2
+    assert "not a run of ours" in result.err
+    assert (precious / "chapter1.tex").exists()
+
+
+def test_resolved_configuration_is_kept(world: World) -> None:
+    config = yaml.safe_load((world.classifier / "run.yaml").read_text())
+    assert config["train"] == ["AAA1", "BBB2"]
+    assert config["window"] == 64
+    assert config["head"]["d_hidden"] == 64
