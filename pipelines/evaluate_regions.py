@@ -56,7 +56,7 @@ def run(config: Config) -> int:
     scorer = RegionScorer(model, reference, window=window, batch_size=config.batch_size, device=device)
     inside = [region.interval for region in placed if region.interval is not None]
     with progress_bar() as bar:
-        results = iter(list(bar.track(scorer(inside), len(inside), bar.add_task("measuring", note="regions"))))
+        results = iter(list(bar.track(scorer(inside), len(inside), task_id=bar.add_task("measuring", note="regions"))))
     rows, bases, bits = ["\t".join(COLUMNS)], 0, 0.0
     for region in placed:
         interval, name = region.record.interval, region.record.name

@@ -154,4 +154,4 @@ def _score(
 
     scorer = VariantScorer(model, reference, window=window, batch_size=config.batch_size, device=device)
     with progress_bar() as bar:
-        return list(bar.track(scorer(variants), len(variants), bar.add_task("scoring", note="variants")))
+        return list(bar.track(scorer(variants), len(variants), task_id=bar.add_task("scoring", note="variants")))
