@@ -151,20 +151,20 @@ class Collector:
         elif letter in "Uu":
             what, remedy = "U in what should be DNA", "pass --rna to read U as T"
         elif letter == ">":
-            what, remedy = "'>' within a sequence line", "put the line end back that is missing before the header"
+            what, remedy = "'>' within a line of sequence", "put the line end back that is missing before the header"
         elif letter in "*-.":
-            what = "a gap or stop sign within the sequence"
+            what = "a gap or stop sign"
             remedy = "take the gaps out; an alignment is no reference"
         elif letter.isspace() or letter == "\0":
-            what, remedy = "white space or NUL within the sequence", "the file is damaged or no FASTA: make it again"
+            what, remedy = "white space or NUL", "the file is damaged or no FASTA: make it again"
         else:
             what, remedy = "no IUPAC nucleotide code", "correct it, or write N for an unknown base"
         return SequenceFileError(
-            what,
+            f"{what}, in record {self._open}",
             remedy,
             file=self.path,
             line=locate(first) if locate else None,
-            field=f"{self._open}: residue",
+            field="residue",
             value=letter if letter.isprintable() and letter != " " else f"0x{ord(letter):02x}",
         )
 

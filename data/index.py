@@ -101,14 +101,18 @@ class IndexStore:
 
     def _open(self) -> Codes:
         total = sum(contig.length for contig in self.header.contigs)
-        found = read_header(self.path)
-        if found is None or found.seal != self.header.seal:
+        try:
+            with open(self.path, "rb") as file:  # one handle for both, so that what is mapped is what was checked
+                found = _parse_header(file)
+                if found is not None and found.seal == self.header.seal:
+                    return np.memmap(file, dtype=np.uint8, mode="r", offset=_PAGE, shape=(total,)).view(np.ndarray)
+        except OSError as error:
             raise SequenceFileError(
-                "the index was replaced while in use",
-                "start again, so that all processes see one genome",
-                file=self.path,
-            )
-        return np.memmap(self.path, dtype=np.uint8, mode="r", offset=_PAGE, shape=(total,)).view(np.ndarray)
+                f"the index cannot be opened ({error.strerror})", "start again to make it anew", file=self.path
+            ) from error
+        raise SequenceFileError(
+            "the index was replaced while in use", "start again, so that all processes see one genome", file=self.path
+        )
 
 
 def open_index(
@@ -174,29 +178,38 @@ def read_header(path: Path) -> IndexHeader | None:
     """The header of an index; None where there is none, or one that is cut, damaged or of another version."""
     try:
         with open(path, "rb") as file:
-            page = file.read(_STAT_AT)
-            if not page.startswith(_MAGIC):
-                return None
-            layout = json.loads(page[len(_MAGIC) :].split(b"\n", 1)[0])
-            if os.fstat(file.fileno()).st_size != layout["bytes"]:
-                return None
-            file.seek(layout["header_at"])
-            text = file.read()
-    except (OSError, ValueError, KeyError, TypeError):
+            return _parse_header(file)
+    except OSError:
         return None
-    if _digest(text) != layout["seal"]:
+
+
+def _parse_header(file: IO[bytes]) -> IndexHeader | None:
+    page = file.read(_STAT_AT)
+    if not page.startswith(_MAGIC):
+        return None
+    try:
+        layout = json.loads(page[len(_MAGIC) :].split(b"\n", 1)[0])
+        size, header_at, seal = layout["bytes"], layout["header_at"], layout["seal"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    if os.fstat(file.fileno()).st_size != size:
+        return None
+    file.seek(header_at)
+    text = file.read()
+    if _digest(text) != seal:
         return None
     header = json.loads(text)
     columns = (header["names"], header["lengths"], header["n"], header["soft_masked"])
     contigs = tuple(Contig(*row) for row in zip(*columns, strict=True))
-    return IndexHeader(contigs, header["letters"], header["normalised"], header["fingerprint"], layout["seal"])
+    return IndexHeader(contigs, header["letters"], header["normalised"], header["fingerprint"], seal)
 
 
-def cache_folder() -> Path:
-    """Where indexes go whose source lies in a read-only folder."""
+def cache_folder() -> Path | None:
+    """Where indexes go whose source lies in a read-only folder; None for a user without a home."""
     if chosen := os.environ.get("GENOMAMBA_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genomamba"
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "genomamba" if os.path.isabs(home) else None
 
 
 def _places(source: PathLike, cache_dir: PathLike | None) -> list[Path]:
@@ -204,7 +217,8 @@ def _places(source: PathLike, cache_dir: PathLike | None) -> list[Path]:
     in_cache = f"{path.name}.{hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()}{SUFFIX}"
     if cache_dir is not None:
         return [Path(cache_dir) / in_cache]
-    return [path.with_name(path.name + SUFFIX), cache_folder() / in_cache]
+    beside, cache = path.with_name(path.name + SUFFIX), cache_folder()
+    return [beside] if cache is None else [beside, cache / in_cache]
 
 
 def _build(source: PathLike, places: list[Path], *, rna: bool, progress: Progress | None) -> IndexStore:

@@ -64,7 +64,7 @@ def test_read_as_meant(data, sequences, normalised, step):
         (b">a\nAC*\n", 2, "residue=*: a gap or stop sign"),  # 3
         (b">a\nAC\nA-\n", 3, "residue=-: a gap"),
         (b">a\nAC\n.A\n", 3, "residue=.: a gap"),
-        (b">a\nAC\nGU\n", 3, "residue=U: U in what should be DNA; pass --rna"),  # 4
+        (b">a\nAC\nGU\n", 3, "residue=U: U in what should be DNA, in record a; pass --rna"),  # 4
         (b">a\nMKLVEEQ\n", 2, "this looks like protein ("),  # 5
         (b">a\nMKV*\n>b\nMKFL\n", 2, "residue=*"),
         (b">a\nMAGHSTDRWYVKNCMAGHSTDRWYVKNCMAGHSTDRWYVKNCMAGHSTDRWYVKNC\n", None, "fewer than half of the letters"),
@@ -81,12 +81,12 @@ def test_read_as_meant(data, sequences, normalised, step):
         (b">a\nAC\0T\n", 2, "residue=0x00: white space or NUL"),  # 13
         (b">a\nAC T\n", 2, "residue=0x20: white space or NUL"),
         (b">a\nAC\t\n", 2, "residue=0x09: white space or NUL"),
-        (b">a\nACGT>b\nACGTAA\n", 2, "'>' within a sequence line"),
-        (b">a\nA>b\n", 2, "'>' within a sequence line"),
+        (b">a\nACGT>b\nACGTAA\n", 2, "'>' within a line of sequence"),
+        (b">a\nA>b\n", 2, "'>' within a line of sequence"),
         ("\ufeff>a\nAC\n".encode("utf-16-le"), 1, "UTF-16"),  # 14
         (b"@r1\nACGT\n+\nIIII\n", 1, "this is FASTQ"),  # 15
         (b">a\nACG1\n", 2, "residue=1: no IUPAC nucleotide code"),
-        (b">a\nACGX\n", 2, "residue=X: no IUPAC nucleotide code; correct it, or write N"),
+        (b">a\nACGX\n", 2, "residue=X: no IUPAC nucleotide code, in record a; correct it, or write N"),
         (">a\nACGé\n".encode(), 2, "residue=Ã: no IUPAC"),
         (b">a\nAC\rGT\n", 2, "a CR stands within the line"),
         (b">a\nACGT\nAC\r\r\n", 3, "a CR stands within the line"),

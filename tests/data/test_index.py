@@ -297,6 +297,21 @@ def test_a_stale_index_in_a_read_only_folder_is_passed_over(read_only, monkeypat
     assert (folder / "genome.fa.gmi").read_bytes() == stale
 
 
+def test_without_a_home_there_is_no_cache_but_beside_the_source_is_fine(fasta, monkeypatch):
+    monkeypatch.delenv("GENOMAMBA_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert index.cache_folder() is None
+    assert build_index(fasta).parent == fasta.parent
+
+
+def test_an_index_that_vanishes_before_the_first_read(fasta):
+    reference = Reference.open(fasta)
+    fasta.with_name("genome.fa.gmi").unlink()
+    with pytest.raises(SequenceFileError, match="the index cannot be opened"):
+        reference.sequence("a", 0, 1)
+
+
 def test_the_cache_keeps_genomes_of_one_name_apart(tmp_path):
     cache = tmp_path / "chosen"
     for name, letter in (("x", "A"), ("y", "C")):

@@ -15,18 +15,18 @@ from conftest import RunCli
 PROTEIN = b">sp|P38398|BRCA1\nMDLSALRVEEVQNVINAMQKILECPICLELIKEPVSTKCDHIFCKFCMLKLLNQKKGPSQCPLC\n"
 
 REFUSED = {
-    "stop sign": (b">a\nACGT\nAC*T\n", 3, "a: residue=*: a gap or stop sign within the sequence"),  # 3
-    "gap": (b">a\nAC-T\n", 2, "a: residue=-: a gap or stop sign"),
-    "dot": (b">a\nAC.T\n", 2, "a: residue=.: a gap or stop sign"),
-    "RNA": (b">a\nACGT\n>b\nACGU\n", 4, "b: residue=U: U in what should be DNA; pass --rna"),  # 4
+    "stop sign": (b">a\nACGT\nAC*T\n", 3, "residue=*: a gap or stop sign, in record a"),  # 3
+    "gap": (b">a\nAC-T\n", 2, "residue=-: a gap or stop sign"),
+    "dot": (b">a\nAC.T\n", 2, "residue=.: a gap or stop sign"),
+    "RNA": (b">a\nACGT\n>b\nACGU\n", 4, "residue=U: U in what should be DNA, in record b; pass --rna"),  # 4
     "protein": (PROTEIN, 2, "this looks like protein (L 1"),  # 5
     "two records of one name": (b">a x\nAC\n>b\nAC\n>a y\nGT\n", 5, "name=a: two records have this name"),  # 7
     "CR only": (b">a\rACGT\r>b\rACGT\r", 1, "line ends are CR only"),  # 9
     "ragged line": (b">a\nACGT\nAC\nACGT\n", 3, "the line's length differs"),  # 11
     "blank line": (b">a\nACGT\n\nACGT\n", 3, "a blank line within a record"),
-    "NUL": (b">a\nAC\0T\n", 2, "a: residue=0x00: white space or NUL"),  # 13
-    "space": (b">a\nAC T\n", 2, "a: residue=0x20: white space or NUL"),
-    "missing line end": (b">a\nACGT>b\nACGT\n", 2, "a: residue=>: '>' within a sequence line"),
+    "NUL": (b">a\nAC\0T\n", 2, "residue=0x00: white space or NUL"),  # 13
+    "space": (b">a\nAC T\n", 2, "residue=0x20: white space or NUL"),
+    "missing line end": (b">a\nACGT>b\nACGT\n", 2, "residue=>: '>' within a line of sequence"),
     "UTF-16": ("\ufeff>a\nACGT\n".encode("utf-16-le"), 1, "the text is UTF-16"),  # 14
     "FASTQ": (b"@r\nACGT\n+\nIIII\n", 1, "this is FASTQ"),  # 15
     "plain gzip": (gzip.compress(b">a\nACGT\n"), None, "plain gzip, where bgzip is needed"),  # 20
