@@ -21,7 +21,7 @@ from rich.progress import (
 def progress_bar() -> Iterator[Progress]:
     """Bars on stderr: what, how far, how long still, and a note; without a terminal, their last state.
 
-    Give ``note=`` to ``add_task``.
+    Give ``note=`` to ``add_task``. On an error the bars vanish: its message stands alone.
     """
     columns = (
         TextColumn("{task.description:<20}"),
@@ -34,4 +34,9 @@ def progress_bar() -> Iterator[Progress]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
-        yield progress
+        try:
+            yield progress
+        except BaseException:
+            for task in progress.task_ids:
+                progress.update(task, visible=False)
+            raise

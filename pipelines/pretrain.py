@@ -94,8 +94,11 @@ def run(config: Config) -> int:
         precision=config.precision,
         callbacks=[TrainingProgress("pretraining", config.steps, config.window * config.batch_size)],
     )
-    trainer.fit(task, datamodule=windows)
-    if config.steps % config.validate_every:
+    if valid:
+        trainer.fit(task, datamodule=windows)
+    else:
+        trainer.fit(task, windows.train_dataloader())
+    if valid and config.steps % config.validate_every:
         trainer.validate(task, datamodule=windows, verbose=False)
     figure = trainer.callback_metrics.get("valid_bits_per_base")
     bits = None if figure is None else float(figure)

@@ -1,7 +1,7 @@
 """Score the variants of a VCF or BCF into an annotated copy of it.
 
-Every record comes out, in order. INFO gains GENOMAMBA (ALLELE|MODEL|LLR|PROB|STATUS per ALT), GM_LLR and, from a
-classifier, GM_PROB. LLR is log p(alt) - log p(ref) in nats over the window, averaged over both strands. What cannot
+Every record comes out, in order. INFO gains GENOMAMBA (ALLELE|MODEL|LLR|PROB|STATUS per ALT), GM_LLR and GM_PROB
+(missing unless the model is a classifier). LLR is log p(alt) - log p(ref) in nats over the window, averaged over both strands. What cannot
 be scored says why in STATUS; a summary by status goes to stderr.
 """
 
@@ -114,8 +114,7 @@ def annotation(
         "|".join((_plain(alt), model, llr, probability, status))
         for alt, llr, probability, status in zip(alts, llrs, probabilities, statuses, strict=True)
     ]
-    info = {"GENOMAMBA": ",".join(each), "GM_LLR": ",".join(llrs)}
-    return info | {"GM_PROB": ",".join(probabilities)} if set(probabilities) != {"."} else info
+    return {"GENOMAMBA": ",".join(each), "GM_LLR": ",".join(llrs), "GM_PROB": ",".join(probabilities)}
 
 
 def model_name(folder: str) -> str:

@@ -18,6 +18,7 @@ from genomamba.tasks.config import Device, Precision
 _NOISE = (
     ".*does not have many workers",
     ".*number of training batches.*smaller than the logging interval",
+    ".*no `val_dataloader`",
     ".*Experiment logs directory .* exists and is not empty",
     r".*isinstance\(treespec, LeafSpec\)",
 )

@@ -109,7 +109,7 @@ class Bomb:
         (cut_weights, ["model.safetensors", "cut or not safetensors"]),
         (pickled_weights, ["model.safetensors", "cut or not safetensors"]),
         (missing_tensor, ["missing backbone.norm_f.weight (16,)", "left over backbone.surprise (3,)"]),
-        (other_width, ["disagree", "(16,), the configuration asks for (32,)"]),
+        (other_width, ["disagree", "conv1d.bias is (32,), the configuration asks for (64,)"]),
         (unknown_key, ["config.json: model.d_modle: unknown key; the nearest is d_model"]),
         (no_config, ["config.json: it is missing"]),
         (config_is_no_json, ["config.json: it is not a model configuration"]),
