@@ -25,14 +25,15 @@ FASTMATH_SUMS = {"contract", "nsz", "reassoc"}  # for loops that add up across t
 LOG2E = math.log2(math.e)
 LN2 = math.log(2.0)
 
-_DIGEST = zlib.crc32(Path(__file__).read_bytes())
+_SHARED = (Path(__file__), Path(__file__).with_name("cpu_rows.py"))
+_DIGEST = zlib.crc32(b"".join(path.read_bytes() for path in _SHARED))
 
 
 def compiled(function: Callable[..., Any], fastmath: set[str] = FASTMATH) -> Any:
-    """``numba.njit`` without the GIL, cached on disk under a key that covers this file too.
+    """``numba.njit`` without the GIL, cached on disk under a key that covers the shared helpers too.
 
-    numba stamps a cached kernel with the kernel's own file, so that an edit here would go unseen. The key
-    also holds the closure's cells, and this file's checksum travels in one.
+    numba stamps a cached kernel with the kernel's own file, so that an edit here or in `cpu_rows` would go
+    unseen. The key also holds the closure's cells, and the checksum of both files travels in one.
     """
     code = function.__code__
     covered = FunctionType(

@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from genomamba.kernels.cpu_math import LOG2E
+from genomamba.kernels.cpu_rows import LANES
+from genomamba.kernels.cpu_tensors import as_array, flat_tokens, sum_parts
 from genomamba.kernels.cpu_threads import share
 from genomamba.kernels.selective_scan import cpu_kernels
-from genomamba.kernels.selective_scan.cpu_kernels import CHUNK, LANES
+from genomamba.kernels.selective_scan.cpu_kernels import CHUNK
 from genomamba.kernels.selective_scan.reference import selective_scan_reference
 
 # Blocks of channels, the unit of parallel work: their number follows from D alone, so that neither the
@@ -95,7 +97,7 @@ def _forward(inputs: _Inputs, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     y, final = u.new_empty(u.shape, dtype=real), u.new_empty(batch, channels, states, dtype=real)
     shape = (batch, -(-channels // LANES), -(-length // CHUNK), states, LANES)
     kept = u.new_empty(shape if keep else (0,) * 5, dtype=real)
-    tokens, strides = _tokens([u, dt, z, B, C], real)
+    tokens, strides = flat_tokens([u, dt, z, B, C], real)
     block, blocks = _blocks(channels)
     arguments = (
         *(
@@ -105,10 +107,10 @@ def _forward(inputs: _Inputs, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
             *tokens,
             strides,
             _scaled(A, real),
-            _array(D, real, 1),
-            _array(dt_bias, real, 1),
+            as_array(D, real, 1),
+            as_array(dt_bias, real, 1),
         ),
-        *(_array(initial, real, 3), _array(reset, torch.bool, 2), y.numpy(), final.numpy(), kept.numpy()),
+        *(as_array(initial, real, 3), as_array(reset, torch.bool, 2), y.numpy(), final.numpy(), kept.numpy()),
     )
     share(lambda first, end: cpu_kernels.forward(first, end, *arguments), batch * blocks)
     return y.to(u.dtype), final, kept
@@ -119,7 +121,7 @@ def _backward(inputs: _Inputs, kept: Tensor, gy: Tensor, g_final: Tensor) -> lis
     u, dt, A, B, C, D, z, dt_bias, _, reset, dt_softplus, reverse = inputs
     real = inputs.real()
     (batch, length, channels), states = u.shape, A.shape[1]
-    tokens, strides = _tokens([u, dt, z, B, C, gy], real)
+    tokens, strides = flat_tokens([u, dt, z, B, C, gy], real)
     block, blocks = _blocks(channels)
     g_u, g_dt = (u.new_empty(u.shape, dtype=real) for _ in range(2))
     g_z = u.new_empty((0, 0, 0) if z is None else u.shape, dtype=real)
@@ -136,13 +138,23 @@ def _backward(inputs: _Inputs, kept: Tensor, gy: Tensor, g_final: Tensor) -> lis
             *tokens,
             strides,
             _scaled(A, real),
-            _array(D, real, 1),
-            _array(dt_bias, real, 1),
+            as_array(D, real, 1),
+            as_array(dt_bias, real, 1),
         ),
-        *(_array(reset, torch.bool, 2), kept.numpy(), _array(g_final, real, 3), *(g.numpy() for g in results)),
+        *(as_array(reset, torch.bool, 2), kept.numpy(), as_array(g_final, real, 3), *(g.numpy() for g in results)),
     )
     share(lambda first, end: cpu_kernels.backward(first, end, *arguments), batch * blocks)
-    return [g_u, g_dt, _sum(g_A), _sum(g_B), _sum(g_C), _sum(g_D), g_z, _sum(g_bias), g_initial]
+    return [
+        g_u,
+        g_dt,
+        sum_parts(g_A),
+        sum_parts(g_B),
+        sum_parts(g_C),
+        sum_parts(g_D),
+        g_z,
+        sum_parts(g_bias),
+        g_initial,
+    ]
 
 
 def _blocks(channels: int) -> tuple[int, int]:
@@ -151,37 +163,6 @@ def _blocks(channels: int) -> tuple[int, int]:
     return block, -(-channels // block)
 
 
-def _tokens(tensors: list[Tensor | None], real: torch.dtype) -> tuple[list[NDArray], NDArray]:
-    """Arrays of tokens, (B, L, any), as flat arrays and their batch and time strides; copied only if they must be."""
-    flat, strides = [], []
-    for tensor in tensors:
-        if tensor is None:
-            flat.append(_array(None, real, 1))
-            strides.append((0, 0))
-            continue
-        tensor = tensor.detach().to(real)
-        if tensor.stride(2) != 1 and tensor.shape[2] > 1:
-            tensor = tensor.contiguous()
-        strides.append((tensor.stride(0), tensor.stride(1)))
-        extent = (tensor.shape[0] - 1) * tensor.stride(0) + (tensor.shape[1] - 1) * tensor.stride(1) + tensor.shape[2]
-        flat.append(tensor.as_strided((extent,), (1,)).numpy())
-    return flat, np.array(strides, dtype=np.int64)
-
-
-def _array(tensor: Tensor | None, dtype: torch.dtype, dims: int) -> NDArray:
-    if tensor is None:
-        return torch.empty((0,) * dims, dtype=dtype).numpy()
-    return tensor.detach().to(dtype).contiguous().numpy()
-
-
 def _scaled(A: Tensor, real: torch.dtype) -> NDArray:
     """A log2(e), which turns e^(dt A) into a power of two."""
     return (A.detach().double() * LOG2E).to(real).contiguous().numpy()
-
-
-def _sum(parts: Tensor) -> Tensor:
-    """The sum over the first dimension, one part after another: no thread count or shape changes its bits."""
-    total = parts[0].numpy().copy()
-    for part in parts[1:].numpy():
-        total += part
-    return torch.from_numpy(total)

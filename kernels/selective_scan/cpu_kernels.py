@@ -17,8 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genomamba.kernels.cpu_math import LN2, compiled, compiled_sums, exp2, sigmoid, softplus, softplus_slope
+from genomamba.kernels.cpu_rows import (
+    LANES,
+    load_columns,
+    load_tokens,
+    load_vector,
+    rows,
+    store_columns,
+    store_tokens,
+    wall,
+)
 
-LANES = 64
 CHUNK = 32
 
 U, DT, Z, B_, C_, GY = range(6)  # rows of `strides`
@@ -28,64 +37,6 @@ _U, _S, _DU, _OUT, _Z, _SLOPE, _GY, _GS, _GDU = range(9)
 _A2, _H, _G, _GA = 0, 1, 1, 2  # of `state`: A log2(e); the state, or its gradient; the gradient of A
 _B, _C, _GB, _GC = range(4)  # of `projection`: B, C and their gradients, rows of N
 _NOWHERE = CHUNK + 1  # the row of a trail that stays zero: what is behind a wall
-
-
-@compiled
-def _rows(count: int, dtype: np.dtype) -> NDArray:
-    """Zeros (count, LANES) that start on a cache line: vector loads across two lines take twice as long."""
-    values = np.zeros((count + 1) * LANES, dtype)
-    start = (-values.ctypes.data % 64) // values.itemsize
-    return values[start : start + count * LANES].reshape(count, LANES)
-
-
-@compiled
-def _wall(reset: NDArray, b: int, step: int, length: int, reverse: bool) -> bool:
-    """Whether no state may pass from step - 1 to step; 0 and ``length`` are the segment's two ends."""
-    if reset.size == 0:
-        return False
-    if reverse:
-        return step > 0 and reset[b, length - step]
-    return step < length and reset[b, step]
-
-
-@compiled
-def _load_tokens(
-    rows: NDArray, count: int, width: int, source: NDArray, stride: NDArray, sign: int, b: int, t: int, d: int
-) -> None:
-    """``rows[j]`` gets ``width`` channels from d on at time t + sign j, and zeros, for each j below ``count``."""
-    for j in range(count):
-        start = b * stride[0] + (t + sign * j) * stride[1] + d
-        values = source[start : start + width]
-        for i in range(width):
-            rows[j, i] = values[i]
-        for i in range(width, rows.shape[1]):
-            rows[j, i] = 0
-
-
-@compiled
-def _store_tokens(target: NDArray, rows: NDArray, count: int, width: int, sign: int, b: int, t: int, d: int) -> None:
-    """The way back, into an array (B, L, D)."""
-    for j in range(count):
-        values = target[b, t + sign * j, d : d + width]
-        for i in range(width):
-            values[i] = rows[j, i]
-
-
-@compiled
-def _load_states(rows: NDArray, source: NDArray, d: int, width: int) -> None:
-    """``rows[n]`` gets ``width`` channels from d on of ``source`` (D, N), and zeros."""
-    for n in range(source.shape[1]):
-        for i in range(width):
-            rows[n, i] = source[d + i, n]
-        for i in range(width, LANES):
-            rows[n, i] = 0
-
-
-@compiled
-def _store_states(target: NDArray, rows: NDArray, d: int, width: int) -> None:
-    for n in range(target.shape[1]):
-        for i in range(width):
-            target[d + i, n] = rows[n, i]
 
 
 @compiled
@@ -101,14 +52,6 @@ def _discretise(token: NDArray, count: int, bias: NDArray, dt_softplus: bool) ->
     for j in range(count):
         for i in range(LANES):
             token[_DU, j, i] = token[_S, j, i] * token[_U, j, i]
-
-
-@compiled
-def _load_vector(row: NDArray, source: NDArray, d: int, width: int) -> None:
-    row[:] = 0
-    if source.size:
-        for i in range(width):
-            row[i] = source[d + i]
 
 
 @compiled
@@ -141,20 +84,20 @@ def forward(
     length, channels, states = y.shape[1], y.shape[2], A2.shape[1]
     blocks = (channels + block - 1) // block
     sign = -1 if reverse else 1
-    token = _rows(5 * (CHUNK + 1), y.dtype).reshape(5, CHUNK + 1, LANES)
-    state = _rows(2 * (states + 1), y.dtype).reshape(2, states + 1, LANES)
-    channel = _rows(2, y.dtype)
+    token = rows(5 * (CHUNK + 1), y.dtype).reshape(5, CHUNK + 1, LANES)
+    state = rows(2 * (states + 1), y.dtype).reshape(2, states + 1, LANES)
+    channel = rows(2, y.dtype)
     skip, bias = channel[0], channel[1]
     projection = np.zeros((2, CHUNK, states), y.dtype)
     for task in range(first, end):
         b, start = task // blocks, task % blocks * block
         for d in range(start, min(start + block, channels), LANES):
             width = min(LANES, channels - d)
-            _load_vector(skip, D, d, width)
-            _load_vector(bias, dt_bias, d, width)
-            _load_states(state[_A2], A2, d, width)
+            load_vector(skip, D, d, width)
+            load_vector(bias, dt_bias, d, width)
+            load_columns(state[_A2], A2, d, width)
             if initial.size:
-                _load_states(state[_H], initial[b], d, width)
+                load_columns(state[_H], initial[b], d, width)
             else:
                 state[_H] = 0
             for step in range(0, length, CHUNK):
@@ -165,13 +108,13 @@ def forward(
                             before[n, i] = state[_H, n, i]
                 count = min(CHUNK, length - step)
                 t = length - 1 - step if reverse else step
-                _load_tokens(projection[_B], count, states, B, strides[B_], sign, b, t, 0)
-                _load_tokens(projection[_C], count, states, C, strides[C_], sign, b, t, 0)
-                _load_tokens(token[_U], count, width, u, strides[U], sign, b, t, d)
-                _load_tokens(token[_S], count, width, dt, strides[DT], sign, b, t, d)
+                load_tokens(projection[_B], count, states, B, strides[B_], sign, b, t, 0)
+                load_tokens(projection[_C], count, states, C, strides[C_], sign, b, t, 0)
+                load_tokens(token[_U], count, width, u, strides[U], sign, b, t, d)
+                load_tokens(token[_S], count, width, dt, strides[DT], sign, b, t, d)
                 _discretise(token, count, bias, dt_softplus)
                 for j in range(count):
-                    if _wall(reset, b, step + j, length, reverse):
+                    if wall(reset, b, step + j, length, reverse):
                         state[_H] = 0
                     for i in range(LANES):
                         token[_OUT, j, i] = 0
@@ -186,14 +129,14 @@ def forward(
                         for i in range(LANES):
                             token[_OUT, j, i] += skip[i] * token[_U, j, i]
                 if z.size:
-                    _load_tokens(token[_Z], count, width, z, strides[Z], sign, b, t, d)
+                    load_tokens(token[_Z], count, width, z, strides[Z], sign, b, t, d)
                     for j in range(count):
                         for i in range(LANES):
                             token[_OUT, j, i] *= token[_Z, j, i] * sigmoid(token[_Z, j, i])
-                _store_tokens(y, token[_OUT], count, width, sign, b, t, d)
-            if _wall(reset, b, length, length, reverse):
+                store_tokens(y, token[_OUT], count, width, sign, b, t, d)
+            if wall(reset, b, length, length, reverse):
                 state[_H] = 0
-            _store_states(final[b], state[_H], d, width)
+            store_columns(final[b], state[_H], d, width)
 
 
 @compiled
@@ -292,11 +235,11 @@ def backward(
     blocks = (channels + block - 1) // block
     sign = -1 if reverse else 1
     ln2 = real.type(LN2)
-    token = _rows(9 * (CHUNK + 1), real).reshape(9, CHUNK + 1, LANES)
-    state = _rows(3 * (states + 1), real).reshape(3, states + 1, LANES)
-    trail = _rows((CHUNK + 2) * states, real).reshape(CHUNK + 2, states, LANES)
-    decays = _rows(CHUNK * states, real).reshape(CHUNK, states, LANES)
-    channel = _rows(4, real)
+    token = rows(9 * (CHUNK + 1), real).reshape(9, CHUNK + 1, LANES)
+    state = rows(3 * (states + 1), real).reshape(3, states + 1, LANES)
+    trail = rows((CHUNK + 2) * states, real).reshape(CHUNK + 2, states, LANES)
+    decays = rows(CHUNK * states, real).reshape(CHUNK, states, LANES)
+    channel = rows(4, real)
     skip, bias, g_skip, g_raw = channel[0], channel[1], channel[2], channel[3]
     projection = np.zeros((4, CHUNK, states), real)
     before = np.zeros(CHUNK, np.int64)
@@ -306,35 +249,35 @@ def backward(
         part_b, part_c = g_B[task % blocks, b], g_C[task % blocks, b]
         for d in range(start, min(start + block, channels), LANES):
             width = min(LANES, channels - d)
-            _load_vector(skip, D, d, width)
-            _load_vector(bias, dt_bias, d, width)
-            _load_states(state[_A2], A2, d, width)
-            _load_states(state[_G], g_final[b], d, width)
+            load_vector(skip, D, d, width)
+            load_vector(bias, dt_bias, d, width)
+            load_columns(state[_A2], A2, d, width)
+            load_columns(state[_G], g_final[b], d, width)
             sums[:] = 0
-            if _wall(reset, b, length, length, reverse):
+            if wall(reset, b, length, length, reverse):
                 state[_G] = 0
             for step in range((length - 1) // CHUNK * CHUNK, -1, -CHUNK):
                 count = min(CHUNK, length - step)
                 t = length - 1 - step if reverse else step
-                _load_tokens(projection[_B], count, states, B, strides[B_], sign, b, t, 0)
-                _load_tokens(projection[_C], count, states, C, strides[C_], sign, b, t, 0)
-                _load_tokens(token[_U], count, width, u, strides[U], sign, b, t, d)
-                _load_tokens(token[_S], count, width, dt, strides[DT], sign, b, t, d)
-                _load_tokens(token[_GY], count, width, gy, strides[GY], sign, b, t, d)
+                load_tokens(projection[_B], count, states, B, strides[B_], sign, b, t, 0)
+                load_tokens(projection[_C], count, states, C, strides[C_], sign, b, t, 0)
+                load_tokens(token[_U], count, width, u, strides[U], sign, b, t, d)
+                load_tokens(token[_S], count, width, dt, strides[DT], sign, b, t, d)
+                load_tokens(token[_GY], count, width, gy, strides[GY], sign, b, t, d)
                 if dt_softplus:
                     for j in range(count):
                         for i in range(LANES):
                             token[_SLOPE, j, i] = softplus_slope(token[_S, j, i] + bias[i])
                 _discretise(token, count, bias, dt_softplus)
                 for j in range(count):
-                    before[j] = _NOWHERE if _wall(reset, b, step + j, length, reverse) else j
+                    before[j] = _NOWHERE if wall(reset, b, step + j, length, reverse) else j
                 start_state = kept[b, d // LANES, step // CHUNK]
                 for n in range(states):
                     for i in range(LANES):
                         trail[0, n, i] = start_state[n, i]
                 _rebuild(trail, decays, before, token, state, projection, count)
                 if z.size:
-                    _load_tokens(token[_Z], count, width, z, strides[Z], sign, b, t, d)
+                    load_tokens(token[_Z], count, width, z, strides[Z], sign, b, t, d)
                     if D.size:
                         for j in range(count):
                             for i in range(LANES):
@@ -345,7 +288,7 @@ def backward(
                             silu = token[_Z, j, i] * gate
                             token[_Z, j, i] = token[_GY, j, i] * token[_OUT, j, i] * (gate + silu - silu * gate)
                             token[_GY, j, i] *= silu
-                    _store_tokens(g_z, token[_Z], count, width, sign, b, t, d)
+                    store_tokens(g_z, token[_Z], count, width, sign, b, t, d)
 
                 state[_GA] = 0
                 _retrace(trail, decays, before, token, state, projection, count)
@@ -368,8 +311,8 @@ def backward(
                 for j in range(count):
                     for i in range(LANES):
                         g_raw[i] += token[_GS, j, i]
-                _store_tokens(g_u, token[_GDU], count, width, sign, b, t, d)
-                _store_tokens(g_dt, token[_GS], count, width, sign, b, t, d)
+                store_tokens(g_u, token[_GDU], count, width, sign, b, t, d)
+                store_tokens(g_dt, token[_GS], count, width, sign, b, t, d)
                 for j in range(count):
                     for n in range(states):
                         part_b[t + sign * j, n] += projection[_GB, j, n]
@@ -380,8 +323,8 @@ def backward(
                 for n in range(states):
                     for i in range(LANES):
                         sums[n, i] += state[_GA, n, i]
-            _store_states(g_A[b], sums, d, width)
+            store_columns(g_A[b], sums, d, width)
             for i in range(width):
                 g_D[b, d + i] = sums[states, i]
                 g_bias[b, d + i] = sums[states + 1, i]
-            _store_states(g_initial[b], state[_G], d, width)
+            store_columns(g_initial[b], state[_G], d, width)
