@@ -28,8 +28,10 @@ class VariantSource(Protocol):
         contigs: contigs that its header declares with their lengths; None where there is no header to declare any.
     """
 
-    name: str
-    contigs: dict[str, int | None] | None
+    @property
+    def name(self) -> str: ...
+    @property
+    def contigs(self) -> Mapping[str, int | None] | None: ...
 
     def __iter__(self) -> Iterator[VcfRecord]: ...
 

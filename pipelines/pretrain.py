@@ -129,8 +129,8 @@ def card(config: Config, facts: dict, model: object) -> str:
     bits = facts["valid_bits_per_base"]
     return f"""# Causal Mamba language model
 
-{parameters:,} parameters (d_model {config.model.d_model}, {config.model.n_layer} layers, d_state {config.model.d_state}).
-One token is one base; ids are those of `genomamba.genome.alphabet`.
+{parameters:,} parameters (d_model {config.model.d_model}, {config.model.n_layer} layers,
+d_state {config.model.d_state}). One token is one base; ids are those of `genomamba.genome.alphabet`.
 
 - Trained on {facts["trained_on_bases"]:,} bases of `{facts["reference"]["path"]}`
   (fingerprint `{facts["reference"]["fingerprint"]}`), {config.steps} steps of {config.batch_size} windows of

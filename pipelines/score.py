@@ -1,8 +1,8 @@
 """Score the variants of a VCF or BCF into an annotated copy of it.
 
 Every record comes out, in order. INFO gains GENOMAMBA (ALLELE|MODEL|LLR|PROB|STATUS per ALT), GM_LLR and GM_PROB
-(missing unless the model is a classifier). LLR is log p(alt) - log p(ref) in nats over the window, averaged over both strands. What cannot
-be scored says why in STATUS; a summary by status goes to stderr.
+(missing unless the model is a classifier). LLR is log p(alt) - log p(ref) in nats over the window, averaged over both
+strands. What cannot be scored says why in STATUS; a summary by status goes to stderr.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SKIPPED_TOO_MANY = 3
 RECORDS_AT_ONCE = 4096  # in memory; enough to fill many forward passes
 HEADER = (
     '##INFO=<ID=GENOMAMBA,Number=A,Type=String,Description="ALLELE|MODEL|LLR|PROB|STATUS of each ALT">',
-    '##INFO=<ID=GM_LLR,Number=A,Type=Float,Description="log p(alt) - log p(ref) in nats, over the window, mean of strands">',
+    '##INFO=<ID=GM_LLR,Number=A,Type=Float,Description="log p(alt) - log p(ref) in nats over the window">',
     '##INFO=<ID=GM_PROB,Number=A,Type=Float,Description="Calibrated probability of the positive class">',
 )
 

@@ -75,9 +75,8 @@ def labelled_records(contigs: dict[str, str], *, seed: int = 1) -> list[str]:
             alt = ref + "TATA" if pathogenic else next(b for b in "ACGT" if b != ref)
             label = "Pathogenic" if pathogenic else "Benign"
             consequence = "SO:0001583|missense_variant" if number % 4 < 2 else "SO:0001627|intron_variant"
-            records.append(
-                f"{contig}\t{at + 1}\t{gene}_{number}\t{ref}\t{alt}\t.\t.\tCLNSIG={label};GENEINFO={gene}:1;MC={consequence}"
-            )
+            info = f"CLNSIG={label};GENEINFO={gene}:1;MC={consequence}"
+            records.append(f"{contig}\t{at + 1}\t{gene}_{number}\t{ref}\t{alt}\t.\t.\t{info}")
     return records
 
 
@@ -94,16 +93,12 @@ def world(tmp_path_factory: pytest.TempPathFactory, genome: dict[str, str]) -> W
     sizes = {name: len(sequence) for name, sequence in genome.items()}
     labelled = write_vcf(folder / "labelled.vcf", labelled_records(genome), sizes)
     made = World(reference, labelled, folder / "pretrained", folder / "classifier")
-    small = ["--model.d_model", "16", "--model.n_layer", "2", "--model.d_state", "4"]
-    code = main(
-        [*("pretrain", "-r", str(reference), "-o", str(made.pretrained), "--valid", "chrB:1-900"), *small]
-        + "--window 128 --batch-size 4 --steps 12 --validate-every 6".split()
-    )
-    assert code == 0
-    code = main(
-        [*("finetune", "variants", "-r", str(reference), "-i", str(labelled), "-m", str(made.pretrained))]
-        + ["-o", str(made.classifier), *"--train AAA1 BBB2 --valid CCC3 --test DDD4".split()]
-        + "--window 64 --batch-size 8 --epochs 2".split()
-    )
-    assert code == 0
+    common = ("-r", str(reference), "-o")
+    small = "--model.d_model 16 --model.n_layer 2 --model.d_state 4"
+    sizes_of_run = "--window 128 --batch-size 4 --steps 12 --validate-every 6"
+    pretraining = [*common, str(made.pretrained), "--valid", "chrB:1-900", *small.split(), *sizes_of_run.split()]
+    assert main(["pretrain", *pretraining]) == 0
+    splits = "--train AAA1 BBB2 --valid CCC3 --test DDD4 --window 64 --batch-size 8 --epochs 2"
+    given = [*common, str(made.classifier), "-i", str(labelled), "-m", str(made.pretrained)]
+    assert main(["finetune", "variants", *given, *splits.split()]) == 0
     return made
