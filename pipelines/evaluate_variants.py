@@ -96,13 +96,14 @@ def run(config: Config) -> int:
     if config.output is not None:
         with whole_file(config.output) as path:
             path.write_text(json.dumps(evaluation, indent=1) + "\n", encoding="utf-8")
-    console = Console(width=110)
+    console = Console(width=WIDTH, soft_wrap=False)
     for table in tables(evaluation):
         console.print(table)
     console.print(NOTE)
     return 0
 
 
+WIDTH = 136  # of the widest row; a narrower terminal wraps it
 NOTE = (
     "The consequence class alone all but decides the pooled label, so the pooled figures measure consequence; "
     "within a class it scores 0.5 by construction, and what is above that is the model's own."
@@ -132,9 +133,9 @@ def tables(evaluation: dict[str, Any]) -> list[Table]:
     pooled.add_row("AUROC, zero-shot (-llr)", show(evaluation["zero_shot"]["AUROC"]), "")
 
     within = Table(box=SIMPLE)
-    within.add_column("within class")
+    within.add_column("within class", no_wrap=True)
     for column in ("variants", "positive", "AUROC", "AUPRC", "zero-shot AUROC"):
-        within.add_column(column, justify="right")
+        within.add_column(column, justify="right", no_wrap=True)
     for row in evaluation["within"]:
         counts = (f"{row['variants']:,}", f"{row['positives']:,}")
         within.add_row(row["stratum"], *counts, *(show(row[key]) for key in ("AUROC", "AUPRC", "zero_shot_AUROC")))

@@ -12,11 +12,16 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, brier_score_loss, matthews_corrcoef, roc_auc_score
 
 BOOTSTRAPS = 500
+FEWEST = 5
 Statistic = Callable[[NDArray, NDArray], float]
 
 
 class Figure(NamedTuple):
-    """A value with its 95 % percentile bootstrap interval; all None where it is not defined."""
+    """A value with its 95 % percentile bootstrap interval.
+
+    All None where it is not defined; the interval alone where a class has fewer than FEWEST members, since
+    resampling so few says nothing of what others would have given.
+    """
 
     value: float | None
     low: float | None = None
@@ -68,11 +73,14 @@ def reliability(labels: NDArray, probabilities: NDArray, bins: int = 10) -> tupl
 def _figure(statistic: Statistic, labels: NDArray, scores: NDArray, seed: int) -> Figure:
     if len(np.unique(labels)) < 2:
         return Figure(None)
+    few = min(np.bincount(labels.astype(int), minlength=2)) < FEWEST
     random = np.random.default_rng(seed)
     values: list[float] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a resample of one predicted class has an MCC of 0, which is right
         value = float(statistic(labels, scores))
+        if few:
+            return Figure(value)
         while len(values) < BOOTSTRAPS:
             rows = random.integers(len(labels), size=len(labels))
             if labels[rows].min() != labels[rows].max():
