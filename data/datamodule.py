@@ -11,7 +11,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from genomamba.data.datasets import FixedWindows, RunSampler, TrainingWindows, WindowReader, collate
-from genomamba.data.reference import Reference
+from genomamba.data.references import Genome
 from genomamba.data.windows import RandomWindows, sequenced_regions, subtract, tiles
 from genomamba.genome.interval import Interval
 
@@ -31,12 +31,14 @@ class ReferenceWindows(LightningDataModule):
         seed: of window positions and strands.
         both_strands: whether half of the windows are reverse-complemented.
         softmask_weight: what a lower-case base counts in the loss.
+        max_n: windows with a larger share of N are passed over.
+        mixture: contigs and the share of windows that they get.
         workers: loader processes; the order of samples does not depend on it.
     """
 
     def __init__(
         self,
-        reference: Reference,
+        reference: Genome,
         include: Sequence[Interval],
         valid: Sequence[Interval],
         test: Sequence[Interval],
@@ -48,14 +50,16 @@ class ReferenceWindows(LightningDataModule):
         seed: int,
         both_strands: bool,
         softmask_weight: float,
+        max_n: float,
+        mixture: Sequence[tuple[frozenset[str], float]] | None,
         workers: int,
     ) -> None:
         super().__init__()
         self.batch_size, self.workers = batch_size, workers
         reader = WindowReader(reference, softmask_weight)
         self.training_regions = sequenced_regions(reference, subtract(include, [*valid, *test]))
-        random = RandomWindows(self.training_regions, window, seed=seed, both_strands=both_strands)
-        self.training = TrainingWindows(random, reader)
+        random = RandomWindows(self.training_regions, window, seed=seed, both_strands=both_strands, mixture=mixture)
+        self.training = TrainingWindows(random, reader, max_n)
         self.steps, self.steps_per_epoch, self.first_step = steps, steps_per_epoch, 0
         self.validation = FixedWindows(tiles(sequenced_regions(reference, valid), window), reader)
 

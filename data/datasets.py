@@ -10,37 +10,47 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from genomamba.data.reference import Reference
+from genomamba.data.references import Genome
 from genomamba.data.windows import RandomWindows
+from genomamba.errors import RegionError
 from genomamba.genome import alphabet
 from genomamba.genome.interval import Interval
 
 
 class Window(NamedTuple):
-    interval: Interval
+    """One row: one piece of sequence or several, one after the other."""
+
+    pieces: list[Interval]
     ids: np.ndarray  # (L,), uint8
-    weight: np.ndarray  # (L,), fp32: what predicting this base counts; 0 for N
+    weight: np.ndarray  # (L,), fp32: what predicting this base counts; 0 for N and the first base of each later piece
+    starts: list[int]  # where each piece begins
+    rejected: int = 0  # rows drawn before this one that had too many N
 
 
 class Batch(NamedTuple):
     """Windows side by side, right-padded."""
 
     ids: Tensor  # (B, L), uint8
-    weight: Tensor  # (B, L), fp32; 0 for N and padding
+    weight: Tensor  # (B, L), fp32; 0 for N, padding, and the first base of each packed piece
     where: list[str]  # the windows, for messages
+    reset: Tensor | None = None  # (B, L), bool: the first token of each packed piece; None when nothing is packed
+    rejected: int = 0  # windows passed over for their N's
 
 
 class WindowReader:
-    """Interval → Window."""
+    """Intervals → Window."""
 
-    def __init__(self, reference: Reference, softmask_weight: float) -> None:
+    def __init__(self, reference: Genome, softmask_weight: float) -> None:
         self.reference, self.softmask_weight = reference, softmask_weight
 
-    def __call__(self, interval: Interval) -> Window:
-        ids = self.reference.ids(interval)
-        weight = np.where(self.reference.softmask(interval), np.float32(self.softmask_weight), np.float32(1))
+    def __call__(self, *pieces: Interval) -> Window:
+        ids = np.concatenate([self.reference.ids(piece) for piece in pieces])
+        masked = np.concatenate([self.reference.softmask(piece) for piece in pieces])
+        weight = np.where(masked, np.float32(self.softmask_weight), np.float32(1))
         weight[(ids < alphabet.A) | (ids > alphabet.T)] = 0
-        return Window(interval, ids, weight)
+        starts = np.cumsum([0, *(piece.length for piece in pieces[:-1])]).tolist()
+        weight[starts[1:]] = 0  # nothing before it may predict the first base of another piece
+        return Window(list(pieces), ids, weight, starts)
 
 
 class SampleKey(NamedTuple):
@@ -49,13 +59,31 @@ class SampleKey(NamedTuple):
 
 
 class TrainingWindows(Dataset[Window]):
-    """Random windows, by (epoch, sample)."""
+    """Random windows, by (epoch, sample).
 
-    def __init__(self, windows: RandomWindows, reader: WindowReader) -> None:
-        self.windows, self.reader = windows, reader
+    Args:
+        windows: which row each key draws.
+        reader: of their bases.
+        max_n: rows with a larger share of N are passed over for another draw.
+    """
+
+    ATTEMPTS = 100
+
+    def __init__(self, windows: RandomWindows, reader: WindowReader, max_n: float = 1.0) -> None:
+        self.windows, self.reader, self.max_n = windows, reader, max_n
 
     def __getitem__(self, key: SampleKey) -> Window:
-        return self.reader(self.windows(key.epoch, key.sample))
+        """Raises RegionError when draw after draw has too many N."""
+        for attempt in range(self.ATTEMPTS):
+            window = self.reader(*self.windows(key.epoch, key.sample, attempt))
+            if np.count_nonzero(window.ids == alphabet.N) <= self.max_n * window.ids.size:
+                return window._replace(rejected=attempt)
+        raise RegionError(
+            f"{self.ATTEMPTS} windows in a row have a larger share of N",
+            "raise it, or leave those regions out",
+            field="max_n_frac",
+            value=self.max_n,
+        )
 
 
 class FixedWindows(Dataset[Window]):
@@ -116,7 +144,16 @@ def collate(windows: Sequence[Window]) -> Batch:
     length = max(window.ids.size for window in windows)
     ids = np.full((len(windows), length), alphabet.PAD, dtype=np.uint8)
     weight = np.zeros((len(windows), length), dtype=np.float32)
+    reset = np.zeros((len(windows), length), dtype=bool) if any(len(w.starts) > 1 for w in windows) else None
     for row, window in enumerate(windows):
         ids[row, : window.ids.size] = window.ids
         weight[row, : window.weight.size] = window.weight
-    return Batch(torch.from_numpy(ids), torch.from_numpy(weight), [str(window.interval) for window in windows])
+        if reset is not None:
+            reset[row, window.starts] = True
+    return Batch(
+        torch.from_numpy(ids),
+        torch.from_numpy(weight),
+        ["+".join(f"{piece}({piece.strand})" for piece in window.pieces) for window in windows],
+        None if reset is None else torch.from_numpy(reset),
+        sum(window.rejected for window in windows),
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from genomamba.data.reference import Reference
+from genomamba.data.references import Genome
 from genomamba.errors import RegionError
 from genomamba.genome.interval import Interval
 
@@ -15,7 +15,7 @@ N_RUN = 50  # shorter runs of N stay inside windows; longer ones part them
 _SCAN_BLOCK = 1 << 24
 
 
-def sequenced_regions(reference: Reference, within: Iterable[Interval]) -> list[Interval]:
+def sequenced_regions(reference: Genome, within: Iterable[Interval]) -> list[Interval]:
     """The parts of ``within`` between runs of at least N_RUN N's, in order."""
     found: list[Interval] = []
     for interval in within:
@@ -55,7 +55,7 @@ def subtract(regions: Iterable[Interval], held_out: Sequence[Interval]) -> list[
     return [region for region in remaining if region.start < region.end]
 
 
-def whole_contigs(reference: Reference) -> list[Interval]:
+def whole_contigs(reference: Genome) -> list[Interval]:
     return [Interval(contig, 0, length) for contig, length in reference.contigs.items() if length]
 
 
@@ -69,23 +69,88 @@ def tiles(regions: Iterable[Interval], window: int) -> list[Interval]:
 
 
 class RandomWindows:
-    """Sample i of epoch e is a pure function of (seed, e, i): every start in the regions is equally likely.
+    """Sample i of epoch e is a pure function of (seed, e, i).
 
-    A region shorter than the window is one window of its own length; nothing is dropped.
+    Every base of the regions is drawn equally often, but for the ends of long regions. A region shorter than the
+    window shares its row with others: rows are filled with short regions, each drawn by its length and whole, but
+    for the last, of which a random part fits.
     """
 
-    def __init__(self, regions: Sequence[Interval], window: int, *, seed: int, both_strands: bool) -> None:
-        """Raises RegionError when there is nothing to sample from."""
+    def __init__(
+        self,
+        regions: Sequence[Interval],
+        window: int,
+        *,
+        seed: int,
+        both_strands: bool,
+        mixture: Sequence[tuple[frozenset[str], float]] | None = None,
+    ) -> None:
+        """Args:
+            regions: where windows may lie.
+            window: bases per row.
+            seed: of places and strands.
+            both_strands: whether half of the windows are of the reverse strand.
+            mixture: contigs and the share of rows that they get, however long they are; shares need not sum to 1.
+
+        Raises:
+            RegionError: there is nothing to sample from, or nothing of one part of the mixture.
+        """
         if not regions:
             raise RegionError("no sequence is left to train on", "hold out less, or give another reference")
-        self.regions, self.window, self.seed, self.both_strands = list(regions), window, seed, both_strands
-        self.starts = np.cumsum([max(1, region.length - window + 1) for region in regions]).tolist()
+        self.window, self.seed, self.both_strands = window, seed, both_strands
+        parts = [([r for r in regions if r.contig in contigs], share) for contigs, share in mixture or ()]
+        for number, (own, share) in enumerate(parts):
+            if share > 0 and not own:
+                raise RegionError(
+                    f"no sequence of reference {number + 1} is left to train on", "hold out less of it", field="mixture"
+                )
+        self._pools = [_Pool(own, window) for own, share in parts if share > 0] or [_Pool(regions, window)]
+        shares = np.cumsum([share for _, share in parts if share > 0] or [1.0])
+        self._shares = (shares / shares[-1]).tolist()
 
-    def __call__(self, epoch: int, index: int) -> Interval:
-        random = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, epoch, index]))
-        place = int(random.integers(self.starts[-1]))
-        number = bisect_right(self.starts, place)
-        region = self.regions[number]
-        start = region.start + place - (self.starts[number - 1] if number else 0)
-        strand = "-" if self.both_strands and random.integers(2) else "+"
-        return Interval(region.contig, start, min(start + self.window, region.end), strand)
+    def __call__(self, epoch: int, index: int, attempt: int = 0) -> list[Interval]:
+        """The pieces of one row, ``window`` bases in all, or fewer where a pool has no more to give.
+
+        Args:
+            epoch: of the run.
+            index: of the sample within its epoch.
+            attempt: another row for the same place, when the one before was unfit.
+        """
+        # Draws advance the first word, so attempts lie 2^32 draws apart.
+        random = np.random.Generator(np.random.Philox(key=self.seed, counter=[attempt << 32, 0, epoch, index]))
+        number = bisect_right(self._shares, random.random()) if len(self._pools) > 1 else 0
+        return [
+            Interval(piece.contig, piece.start, piece.end, "-" if self.both_strands and random.integers(2) else "+")
+            for piece in self._pools[number].draw(random)
+        ]
+
+
+class _Pool:
+    """Regions, by the chance of each: a long one counts its starts, the short ones together their bases."""
+
+    def __init__(self, regions: Sequence[Interval], window: int) -> None:
+        self._window = window
+        self._long = [region for region in regions if region.length >= window]
+        self._short = [region for region in regions if region.length < window]
+        self._starts = np.cumsum([region.length - window + 1 for region in self._long], dtype=np.int64)
+        self._bases = np.cumsum([region.length for region in self._short], dtype=np.int64)
+
+    def draw(self, random: np.random.Generator) -> list[Interval]:
+        starts = int(self._starts[-1]) if self._long else 0
+        bases = int(self._bases[-1]) if self._short else 0
+        place = int(random.integers(starts + bases))
+        if place < starts:
+            number = int(np.searchsorted(self._starts, place, side="right"))
+            region = self._long[number]
+            start = region.start + place - (int(self._starts[number - 1]) if number else 0)
+            return [Interval(region.contig, start, start + self._window)]
+        pieces, room = [], self._window
+        place -= starts
+        while room:
+            region = self._short[int(np.searchsorted(self._bases, place, side="right"))]
+            fits = min(region.length, room)
+            start = region.start + int(random.integers(region.length - fits + 1))
+            pieces.append(Interval(region.contig, start, start + fits))
+            room -= fits
+            place = int(random.integers(bases))
+        return pieces

@@ -7,13 +7,13 @@ from typing import Literal
 
 from genomamba.data.bed import Edge, PlacedRegion, place, read_bed
 from genomamba.data.contigs import match_contigs
-from genomamba.data.reference import Reference
+from genomamba.data.references import Genome
 from genomamba.errors import RegionError
 
 ContigAliases = Literal["none", "auto"]
 
 
-def place_bed(path: str, reference: Reference, *, edge: Edge, contig_aliases: ContigAliases) -> list[PlacedRegion]:
+def place_bed(path: str, reference: Genome, *, edge: Edge, contig_aliases: ContigAliases) -> list[PlacedRegion]:
     """Every record in order, with its place on the reference or the reason why it has none.
 
     Raises:

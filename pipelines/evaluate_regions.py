@@ -1,7 +1,7 @@
 """Bits per base of the regions in a BED file under a language model.
 
 One row per record, in order; a record that cannot be measured keeps its row, with the reason. Each region is read in
-windows side by side, none of which sees another, as in training.
+windows side by side, none of which sees another, as in training; or with --stream from end to end, the state carried.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class Config:
     contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
     window: int | None = option("bases per window; the model's own when not given", None)
     batch_size: int = option("windows per forward pass", 16)
+    stream: bool = option("read each region whole, carrying the model's state from window to window", False)
+    context_model: bool = option("print what an order-k context model of the same training regions reaches", False)
     rna: bool = option("read U in the reference as T", False)
     device: Device = option("where to run", "auto")
     force: bool = option("replace an existing output", False)
@@ -37,10 +39,12 @@ def run(config: Config) -> int:
     from genomamba.model.backbone import CausalLM
     from genomamba.model.folder import load_model
     from genomamba.pipelines.bed_regions import place_bed, skipped
+    from genomamba.pipelines.context_baseline import context_baseline, describe
     from genomamba.pipelines.model_provenance import model_window
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.progress import progress_bar
     from genomamba.scoring.regions import RegionScorer
+    from genomamba.scoring.streaming import StreamingScorer
     from genomamba.tasks.trainer import resolve_device
 
     to_stdout = config.output == "-"
@@ -53,7 +57,12 @@ def run(config: Config) -> int:
     window = config.window or model_window(config.model)
     reference = open_reference(config.reference, rna=config.rna)
     placed = place_bed(config.regions, reference, edge=config.edge, contig_aliases=config.contig_aliases)
-    scorer = RegionScorer(model, reference, window=window, batch_size=config.batch_size, device=device)
+    scorer: RegionScorer | StreamingScorer
+    if config.stream:
+        scorer = StreamingScorer(model, reference, segment=window, device=device)
+    else:
+        scorer = RegionScorer(model, reference, window=window, batch_size=config.batch_size, device=device)
+    baseline = context_baseline(config.model)[0] if config.context_model else None
     inside = [region.interval for region in placed if region.interval is not None]
     with progress_bar() as bar:
         results = iter(list(bar.track(scorer(inside), len(inside), task_id=bar.add_task("measuring", note="regions"))))
@@ -79,5 +88,8 @@ def run(config: Config) -> int:
     for reason, count in skipped(placed).items():
         print(f"{config.regions}: {reason} {count}", file=sys.stderr)
     total = f"{bits / bases:.4f} bits per base over {bases:,} bases" if bases else "no base to predict"
-    print(f"{len(placed)} regions: {total}, in windows of {window}", file=sys.stderr)
+    how = "streamed" if config.stream else f"in windows of {window}"
+    print(f"{len(placed)} regions: {total}, {how}", file=sys.stderr)
+    if baseline is not None:
+        print(describe(baseline, reference, inside), file=sys.stderr)
     return 0

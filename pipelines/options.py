@@ -8,7 +8,7 @@ import re
 from argparse import ArgumentError, ArgumentTypeError
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import jsonargparse
 import yaml
@@ -70,8 +70,8 @@ def add_options(parser: CommandParser, config: type) -> None:
             continue
         if default is dataclasses.MISSING:
             kwargs["required"] = True
-        if hints[field.name] == list[str]:
-            kwargs |= {"type": str, "nargs": "+"}
+        if hints[field.name] in (list[str], list[float]):
+            kwargs |= {"type": get_args(hints[field.name])[0], "nargs": "+"}
         elif hints[field.name] is bool and default is False:
             del kwargs["type"]
             kwargs["action"] = "store_true"

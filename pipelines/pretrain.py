@@ -17,7 +17,7 @@ from genomamba.tasks.config import Device, OptimizerConfig, Precision
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from genomamba.data.reference import Reference
+    from genomamba.data.references import Genome
     from genomamba.tasks.checkpoints import Found
 
 
@@ -29,13 +29,20 @@ FREE = frozenset(
 
 @dataclass(frozen=True)
 class Config:
-    reference: str = option("FASTA, plain or bgzip", short="-r")
+    reference: list[str] = option("one genome or several: FASTA, plain or bgzip, GenBank, EMBL, 2bit", short="-r")
     output: str = option("run folder to create", short="-o")
     regions: str | None = option("BED of the regions to train on; everything when not given", None)
     edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
     contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
     valid: list[str] = option("regions (contig or contig:start-end, 1-based) held out for validation", [])
     test: list[str] = option("regions that training and validation never see", [])
+    valid_bed: str | None = option("BED of more regions held out for validation", None)
+    test_bed: str | None = option("BED of more regions never seen", None)
+    valid_blocks: float = option("share of what is left, in blocks drawn by the seed, held out for validation", 0.0)
+    block_size: int = option("bases per block of --valid-blocks", 100_000)
+    leak_check: bool = option("also count the 31-mers that held-out sequence shares with training", False)
+    mixture: list[float] = option("share of windows from each genome; by size when not given", [])
+    max_n_frac: float = option("pass over windows with a larger share of N", 1.0)
     window: int = option("bases per training window", 1024)
     batch_size: int = option("windows per step", 16)
     steps: int = option("optimizer steps", 1000)
@@ -60,13 +67,14 @@ def run(config: Config) -> int:
     from lightning import seed_everything
 
     from genomamba.data.datamodule import ReferenceWindows
-    from genomamba.data.windows import whole_contigs
+    from genomamba.data.references import References
+    from genomamba.data.splits import leak_report
     from genomamba.errors import ConfigError
-    from genomamba.genome.interval import parse_region
     from genomamba.model.backbone import CausalLM
     from genomamba.model.folder import save_model
-    from genomamba.pipelines.bed_regions import place_bed, skipped
+    from genomamba.pipelines.context_baseline import write_regions
     from genomamba.pipelines.open_reference import open_reference
+    from genomamba.pipelines.pretraining_splits import mixture, pretraining_splits
     from genomamba.pipelines.run_folder import check_free, provenance, resume_run, start_run
     from genomamba.tasks.checkpoints import Checkpoints, last_good
     from genomamba.tasks.pretrain import PretrainTask
@@ -80,21 +88,14 @@ def run(config: Config) -> int:
     if not config.resume:
         check_free(config.output, force=config.force)
     resolve_device(config.device)
-    reference = open_reference(config.reference, rna=config.rna)
-    valid = [parse_region(text, reference.contigs) for text in config.valid]
-    test = [parse_region(text, reference.contigs) for text in config.test]
-    include = whole_contigs(reference)
-    if config.regions is not None:
-        placed = place_bed(config.regions, reference, edge=config.edge, contig_aliases=config.contig_aliases)
-        include = [region.interval for region in placed if region.interval is not None]
-        for reason, count in skipped(placed).items():
-            print(f"{config.regions}: {reason} {count}", file=sys.stderr)
+    genome = References([open_reference(path, rna=config.rna) for path in config.reference])
+    splits = pretraining_splits(config, genome)
     seed_everything(config.seed, verbose=False)
     windows = ReferenceWindows(
-        reference,
-        include,
-        valid,
-        test,
+        genome,
+        splits.include,
+        splits.valid,
+        splits.test,
         window=config.window,
         batch_size=config.batch_size,
         steps=config.steps,
@@ -102,8 +103,13 @@ def run(config: Config) -> int:
         seed=config.seed,
         both_strands=config.both_strands,
         softmask_weight=config.softmask_weight,
+        max_n=config.max_n_frac,
+        mixture=mixture(config, genome),
         workers=config.workers,
     )
+    held_out = {"valid": splits.valid, "test": splits.test}
+    named = {name: intervals for name, intervals in held_out.items() if intervals}
+    leaks = leak_report(genome, windows.training_regions, named, by_sequence=config.leak_check)
     folder = (
         resume_run(config.output, config, FREE)
         if config.resume
@@ -111,7 +117,7 @@ def run(config: Config) -> int:
     )
     model = CausalLM(config.model)
     task = PretrainTask(model, config.optimizer, config.steps)
-    made_with = {"reference": reference.fingerprint}
+    made_with = {"reference": genome.fingerprint}
     found = last_good(folder, task.state_dict(), made_with) if config.resume else None
     if config.resume:
         print(resuming(folder, found), file=sys.stderr)
@@ -120,7 +126,7 @@ def run(config: Config) -> int:
         checkpoints = Checkpoints(
             folder,
             every=config.checkpoint_every or config.validate_every,
-            validate_every=config.validate_every if valid else None,
+            validate_every=config.validate_every if splits.valid else None,
             keep=config.keep,
             monitor="valid_bits_per_base",
             facts=made_with,
@@ -139,22 +145,26 @@ def run(config: Config) -> int:
                 checkpoints,
             ],
             validate_every=config.validate_every,
-            validate=bool(valid),
+            validate=bool(splits.valid),
             resumed_at=resumed_at,
         )
         trainer.fit(task, datamodule=windows, ckpt_path=found.path if found else None, weights_only=True)
     bits = checkpoints.figure
     trained_on = sum(region.length for region in windows.training_regions)
     facts = {
-        "reference": reference_facts(reference),
+        "reference": reference_facts(genome),
         "trained_on_bases": trained_on,
-        "held_out": {"valid": [str(i) for i in valid], "test": [str(i) for i in test]},
+        "held_out": {name: [str(interval) for interval in intervals] for name, intervals in held_out.items()},
+        "leaks": leaks._asdict(),
         "window": config.window,
         "valid_bits_per_base": bits,
     }
+    write_regions(folder, windows.training_regions, splits.valid)
     save_model(model, folder, card=card(config, facts, model), provenance=provenance(config, **facts))
-    held_out = "no validation regions" if bits is None else f"{bits:.4f} bits per base on the validation regions"
-    print(f"{folder}: {held_out}, after {config.steps} steps on {trained_on:,} bases of sequence", file=sys.stderr)
+    figure = "no validation regions" if bits is None else f"{bits:.4f} bits per base on the validation regions"
+    print(f"{folder}: {figure}, after {config.steps} steps on {trained_on:,} bases of sequence", file=sys.stderr)
+    if named:
+        print(leaks, file=sys.stderr)
     return 0
 
 
@@ -166,7 +176,7 @@ def resuming(folder: Path, found: Found | None) -> str:
     return f"{damaged}{found.path}: resuming after step {found.step}"
 
 
-def reference_facts(reference: Reference) -> dict[str, object]:
+def reference_facts(reference: Genome) -> dict[str, object]:
     return {"path": str(reference.path), "fingerprint": reference.fingerprint, "contigs": len(reference.contigs)}
 
 

@@ -29,11 +29,12 @@ class PretrainTask(LightningModule):
     def __init__(self, model: CausalLM, optimizer: OptimizerConfig, steps: int) -> None:
         super().__init__()
         self.model, self.optimizer_config, self.steps = model, optimizer, steps
+        self.rejected = 0  # windows passed over for their N's, since this process began
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Summed weighted loss in nats and the sum of weights."""
         weight = batch.weight[:, 1:]
-        return -(weight * self.model.log_likelihood(batch.ids)).sum(), weight.sum()
+        return -(weight * self.model.log_likelihood(batch.ids, batch.reset)).sum(), weight.sum()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         total, weight = self._loss(batch)
@@ -43,6 +44,9 @@ class PretrainTask(LightningModule):
         if self._copied is not None:
             self._copied.record()
         self.log("train_bits_per_base", loss.detach() * BITS_PER_NAT, prog_bar=True)
+        self.rejected += batch.rejected
+        if self.rejected:
+            self.log("rejected_windows", float(self.rejected))
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 

@@ -11,7 +11,7 @@ import numpy as np
 import pysam
 import pytest
 import yaml
-from world import RunCli, World, write_vcf
+from world import RunCli, World, write_reference, write_vcf
 
 from genomamba.data.reference import Reference
 from genomamba.genome.variant import Variant
@@ -22,7 +22,7 @@ from genomamba.scoring.variants import VariantScorer
 def test_pretraining_leaves_a_model_its_curve_and_what_made_it(world: World) -> None:
     names = {path.name for path in world.pretrained.iterdir()}
     assert names == {"config.json", "model.safetensors", "README.md", "provenance.json"} | {
-        *("metrics.csv", "run.yaml", "checkpoints")
+        *("metrics.csv", "run.yaml", "checkpoints", "training.bed", "valid.bed")
     }
     made = json.loads((world.pretrained / "provenance.json").read_text())
     assert made["held_out"] == {"valid": ["chrB:1-900"], "test": []}
@@ -240,3 +240,46 @@ def test_resolved_configuration_is_kept(world: World) -> None:
     assert config["train"] == ["AAA1", "BBB2"]
     assert config["window"] == 64
     assert config["head"]["d_hidden"] == 64
+
+
+def test_pretraining_on_several_genomes_with_every_kind_of_split(
+    world: World, run_cli: RunCli, tmp_path: Path, genome: dict[str, str]
+) -> None:
+    short = {f"s{number}": genome["chrA"][100 * number : 100 * number + 20 + number] for number in range(5)}
+    write_reference(tmp_path / "short.fa", short)
+    (tmp_path / "valid.bed").write_text("chrA\t0\t200\n")
+    (tmp_path / "test.bed").write_text("chrB\t0\t500\n")
+    small = "--model.d_model 8 --model.n_layer 1 --window 64 --batch-size 4 --steps 3 --validate-every 3 --step-log"
+    held_out = f"--valid-bed {tmp_path}/valid.bed --test-bed {tmp_path}/test.bed --valid-blocks 0.1 --block-size 1000"
+    result = run_cli(
+        *("pretrain", "-r", world.reference, tmp_path / "short.fa", "--mixture", 1, 1, "-o", tmp_path / "out"),
+        *("--leak-check", "--max-n-frac", 0.5, *small.split(), *held_out.split()),
+    )
+    assert result.code == 0, result.err
+    steps = (tmp_path / "out" / "steps.tsv").read_text()
+    assert re.search(r"s\d:\d+-\d+\([+-]\)\+s\d", steps)  # short contigs share rows
+    assert "chr" in steps
+    assert re.search(r"valid: [\d,]+ bases held out, 0 of them in training windows; \d", result.err)
+    assert "test: 500 bases held out, 0 of them in training windows; 0.00 %" in result.err
+    leaks = json.loads((tmp_path / "out" / "provenance.json").read_text())["leaks"]
+    assert leaks["shared"] == {"valid": 0, "test": 0}
+    result = run_cli("pretrain", "-r", world.reference, "--mixture", 1, 1, "-o", tmp_path / "no", *small.split())
+    assert result.code == 2
+    assert "1 genomes need as many shares" in result.err
+
+
+def test_a_context_model_of_the_same_regions_stands_beside_a_streamed_figure(
+    world: World, run_cli: RunCli, tmp_path: Path
+) -> None:
+    (tmp_path / "held.bed").write_text("chrB\t0\t900\n")
+    words = ("evaluate", "regions", "-r", world.reference, "-b", tmp_path / "held.bed", "-m", world.pretrained)
+    figures = []
+    for window in (50, 900):
+        result = run_cli(*words, "--stream", "--context-model", "--window", window)
+        assert result.code == 0, result.err
+        assert "over 899 bases, streamed" in result.err
+        figures.append(result.out)
+        found = re.findall(r"order-(\d+) context model, (frozen|adaptive): ([\d.]+) bits per base", result.err)
+        assert [name for _, name, _ in found] == ["frozen", "adaptive"]
+        assert all(int(order) <= 2 and 1.9 < float(bits) < 2.1 for order, _, bits in found)  # bases are random
+    assert figures[0] == figures[1]

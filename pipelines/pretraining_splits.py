@@ -1,0 +1,77 @@
+"""What `pretrain` trains on, what it validates on, and what it never sees."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from genomamba.data.references import References
+from genomamba.data.splits import draw_blocks
+from genomamba.data.windows import sequenced_regions, subtract, whole_contigs
+from genomamba.errors import ConfigError
+from genomamba.genome.interval import Interval, parse_region
+from genomamba.pipelines.bed_regions import place_bed, skipped
+
+if TYPE_CHECKING:
+    from genomamba.pipelines.pretrain import Config
+
+
+class Splits(NamedTuple):
+    include: list[Interval]  # where training may look, what is held out included
+    valid: list[Interval]
+    test: list[Interval]
+
+
+def pretraining_splits(config: Config, genome: References) -> Splits:
+    """The regions that the options name.
+
+    Raises:
+        RegionError: a region or a BED line that is not on the genome.
+        ConfigError: a share of blocks outside [0, 1).
+    """
+    if not 0 <= config.valid_blocks < 1 or config.block_size < 1:
+        raise ConfigError(
+            "it must lie in [0, 1), and blocks have at least 1 base",
+            "change it",
+            field="valid_blocks",
+            value=config.valid_blocks,
+        )
+    valid = _named(config, genome, config.valid, config.valid_bed)
+    test = _named(config, genome, config.test, config.test_bed)
+    include = whole_contigs(genome) if config.regions is None else _from_bed(config, genome, config.regions)
+    if config.valid_blocks:
+        left = sequenced_regions(genome, subtract(include, [*valid, *test]))
+        valid += draw_blocks(left, config.block_size, config.valid_blocks, config.seed)
+    return Splits(include, valid, test)
+
+
+def mixture(config: Config, genome: References) -> list[tuple[frozenset[str], float]] | None:
+    """Each genome's contigs and its share of the windows; None: by size.
+
+    Raises:
+        ConfigError: not one share per genome, or no positive one.
+    """
+    shares = config.mixture
+    if not shares:
+        return None
+    if len(shares) != len(genome.groups) or min(shares) < 0 or not sum(shares):
+        raise ConfigError(
+            f"{len(genome.groups)} genomes need as many shares, none below 0 and not all 0",
+            "give one number per --reference",
+            field="mixture",
+            value=shares,
+        )
+    return [(frozenset(contigs), share) for contigs, share in zip(genome.groups, shares, strict=True)]
+
+
+def _named(config: Config, genome: References, texts: Sequence[str], bed: str | None) -> list[Interval]:
+    named = [parse_region(text, genome.contigs) for text in texts]
+    return named if bed is None else named + _from_bed(config, genome, bed)
+
+
+def _from_bed(config: Config, genome: References, path: str) -> list[Interval]:
+    placed = place_bed(path, genome, edge=config.edge, contig_aliases=config.contig_aliases)
+    for reason, count in skipped(placed).items():
+        print(f"{path}: {reason} {count}", file=sys.stderr)
+    return [region.interval for region in placed if region.interval is not None]
