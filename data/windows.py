@@ -62,7 +62,7 @@ def whole_contigs(reference: Genome) -> list[Interval]:
 def tiles(regions: Iterable[Interval], window: int) -> list[Interval]:
     """Windows side by side over each region; the last of a region may be shorter."""
     return [
-        Interval(region.contig, start, min(start + window, region.end))
+        Interval(region.contig, start, min(start + window, region.end), region.strand)
         for region in regions
         for start in range(region.start, region.end, window)
     ]

@@ -21,6 +21,12 @@ class InterruptedTraining(GenoMambaError):
         self.exit_code = 128 + number
 
 
+class AbandonedTraining(GenoMambaError):
+    """A second Ctrl-C: the run ends without another checkpoint."""
+
+    exit_code = 128 + signal.SIGINT
+
+
 class StopSignals:
     """A context in which the first SIGTERM or SIGINT sets ``received``; a second Ctrl-C interrupts at once."""
 
@@ -44,5 +50,5 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise AbandonedTraining("interrupted twice; the last whole checkpoint stands, and --resume goes on from it")
         self.received = self.received or signal.Signals(number)

@@ -107,6 +107,27 @@ def test_signals_leave_a_checkpoint_and_their_exit_code(
     assert results(tmp_path / "run") == results(finished)
 
 
+def test_a_second_ctrl_c_does_not_wait(
+    pretrain: Pretrain, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = PretrainTask.training_step
+
+    def impatient(*args: Any, **kwargs: Any) -> Any:
+        if args[0].global_step == 4:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return step(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainTask, "training_step", impatient)
+        result = pretrain(tmp_path / "run")
+    assert result.code == 130
+    assert "interrupted twice" in result.err.splitlines()[-1]
+    result = pretrain(tmp_path / "run", "--resume")
+    assert "resuming after step 3\n" in result.err
+    assert results(tmp_path / "run") == results(finished)
+
+
 def test_a_finished_run_resumed_is_the_same_run(run: Path, pretrain: Pretrain, finished: Path) -> None:
     result = pretrain(run, "--resume")
     assert result.code == 0, result.err

@@ -1,0 +1,105 @@
+"""Kill training runs at random and compare what they end with, bit by bit, with a run that nothing disturbed.
+
+Ten runs on the CPU with dropout, 0 and 2 loader workers, each killed with SIGKILL twice at random steps, once before
+and once after an epoch's end; then kills while a checkpoint of 60 MB is being saved, after each of which the last
+checkpoint must load. Prints one line per run and exits with 1 when any differs.
+
+    python benchmarks/kills.py --runs 10 --save-kills 30
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from genomamba.errors import CheckpointError
+from genomamba.tasks.checkpoint_io import read_checkpoint
+
+STEPS, EPOCH = 24, 10
+SMALL = (
+    f"--model.d_model 16 --model.n_layer 2 --model.dropout 0.2 --window 256 --batch-size 4 --steps {STEPS}"
+    f" --validate-every {EPOCH} --checkpoint-every 3 --step-log --valid chr:1-2000 --device cpu"
+).split()
+LARGE = "--model.d_model 512 --model.n_layer 3 --window 16 --batch-size 1 --steps 100000 --checkpoint-every 1".split()
+
+
+def pretrain(folder: Path, *words: object) -> subprocess.Popen:
+    reference = folder.parent / "genome.fa"
+    command = [sys.executable, "-m", "genomamba", "pretrain", "-r", reference, "-o", folder, *words]
+    log = (folder.parent / "log").open("a")
+    return subprocess.Popen([str(word) for word in command], stderr=log, start_new_session=True)
+
+
+def kill_when(process: subprocess.Popen, ready: object) -> None:
+    while process.poll() is None and not ready():  # type: ignore[operator]
+        time.sleep(0.001)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def outcome(folder: Path) -> tuple[bytes, str]:
+    return (folder / "model.safetensors").read_bytes(), (folder / "steps.tsv").read_text()
+
+
+def killed_twice(folder: Path, workers: int, dice: random.Random) -> str:
+    steps = folder / "steps.tsv"
+    at = [dice.randrange(1, EPOCH), dice.randrange(EPOCH + 1, STEPS - 1)]
+    for number, step in enumerate(at):
+        process = pretrain(folder, *SMALL, "-@", workers, *(["--resume"] if number else []))
+        kill_when(process, lambda step=step: steps.exists() and steps.read_text().count("\n") >= step)
+    if pretrain(folder, *SMALL, "-@", workers, "--resume").wait():
+        raise SystemExit((folder.parent / "log").read_text())
+    return f"{workers} workers, killed after steps {at[0]} and {at[1]}"
+
+
+def killed_in_saving(folder: Path, kills: int, dice: random.Random) -> int:
+    """How many times the newest checkpoint did not load."""
+    saved, bad = folder / "checkpoints", 0
+    for number in range(kills):
+        process = pretrain(folder, *LARGE, *(["--resume"] if number else []))
+        wait = dice.random() * 0.2
+        kill_when(process, lambda: any(saved.glob(".*.tmp")) and (time.sleep(wait) or True))  # noqa: B023
+        newest = max(saved.glob("step-*.ckpt"), default=None)
+        try:
+            size = newest.stat().st_size if newest and read_checkpoint(newest) else 0
+            print(f"save killed after {wait:.3f} s: {newest.name if newest else 'none yet'} loads, {size / 1e6:.0f} MB")
+        except CheckpointError as error:
+            bad += 1
+            print(error)
+        for left in saved.glob(".*.tmp"):
+            left.unlink()
+    return bad
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--save-kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    dice, bad = random.Random(options.seed), 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bases = random.Random(0).choices("ACGT", k=60_000)
+        (folder / "genome.fa").write_text(">chr\n" + "".join(bases) + "\n")
+        if pretrain(folder / "whole", *SMALL).wait():
+            raise SystemExit((folder / "log").read_text())
+        for number in range(options.runs):
+            what = killed_twice(folder / f"run{number}", 2 * (number % 2), dice)
+            same = outcome(folder / f"run{number}") == outcome(folder / "whole")
+            bad += not same
+            print(f"run {number + 1}: {what}: {'the same bits' if same else 'DIFFERENT'}", flush=True)
+        bad += killed_in_saving(folder / "large", options.save_kills, dice)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
