@@ -64,6 +64,8 @@ def killed_in_saving(folder: Path, kills: int, dice: random.Random) -> int:
     """How many times the newest checkpoint did not load."""
     saved, bad = folder / "checkpoints", 0
     for number in range(kills):
+        for unfinished in saved.glob(".*.tmp"):
+            unfinished.unlink()
         process = pretrain(folder, *LARGE, *(["--resume"] if number else []))
         wait = dice.random() * 0.2
         kill_when(process, lambda: any(saved.glob(".*.tmp")) and (time.sleep(wait) or True))  # noqa: B023
@@ -74,8 +76,6 @@ def killed_in_saving(folder: Path, kills: int, dice: random.Random) -> int:
         except CheckpointError as error:
             bad += 1
             print(error)
-        for left in saved.glob(".*.tmp"):
-            left.unlink()
     return bad
 
 

@@ -163,6 +163,8 @@ def last_good(folder: Path, weights: Mapping[str, Tensor], facts: Mapping[str, s
     Raises:
         CheckpointError: none of those there can be read, or the newest good one is of another model or other data.
     """
+    for unfinished in (folder / FOLDER).glob(".step-*.tmp"):  # of a save that was killed
+        unfinished.unlink()
     damaged: list[CheckpointError] = []
     saved = _newest_first(folder / FOLDER)
     for step, path in saved:
