@@ -134,6 +134,7 @@ def mixer_options(fields: Fields, default_state: Mapping[str, int]) -> dict[str,
             "gated_norm": fields.take("rmsnorm", True),
             "norm_before_gate": fields.take("norm_before_gate", False),
             "D_per_channel": fields.take("D_has_hdim", False),
+            "ssd_tf32": fields.take("tf32", True),  # our word for how the original's kernels multiply
             "dt_limit_min": low,
             "dt_limit_max": high,
         }

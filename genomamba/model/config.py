@@ -46,6 +46,7 @@ class ModelConfig:
         D_per_channel: mamba2: a skip weight per channel instead of per head.
         dt_limit_min: mamba2: the step size is clamped to no less than this.
         dt_limit_max: mamba2: and to no more than this; null means infinity.
+        ssd_tf32: mamba2: products as the original's kernels round them on a GPU; see `kernels.ssd`.
         window: attention: tokens that a token sees, itself included, in each direction; null means all.
         rotary_base: attention: base of the rotary positions' wavelengths.
         bidirectional: every mixer reads both ways.
@@ -83,6 +84,7 @@ class ModelConfig:
     D_per_channel: bool = False
     dt_limit_min: float = 0.0
     dt_limit_max: float | None = None
+    ssd_tf32: bool = False
     window: int | None = None
     rotary_base: float = 10000.0
     bidirectional: bool = False

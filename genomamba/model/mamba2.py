@@ -15,9 +15,12 @@ from genomamba.kernels.causal_conv1d import causal_conv1d
 from genomamba.kernels.selective_scan import Impl
 from genomamba.kernels.ssd import ssd
 from genomamba.kernels.ssd.api import SsdImpl
+from genomamba.kernels.ssd.chunked import CHUNK
 from genomamba.model.config import ModelConfig
 from genomamba.model.mamba import initial_dt_bias, scale_output
 from genomamba.model.mixer import Mixer
+
+ORIGINAL_CHUNK = 256
 
 
 class Mamba2State(NamedTuple):
@@ -57,6 +60,9 @@ class Mamba2Mixer(Mixer):
         self.impl: Impl = impl
         # SSD has one fast implementation, on every device; asking for equations asks for its equations too.
         self.ssd_impl: SsdImpl = "reference" if impl == "reference" else "auto"
+        # Equations know nothing of rounding; the original's chunk comes with its rounding.
+        self.tf32 = config.ssd_tf32 and impl != "reference"
+        self.chunk = ORIGINAL_CHUNK if self.tf32 else CHUNK
         self.d_mixed, self.headdim, self.groups = config.d_inner, config.headdim, groups
         self.dt_limit = (config.dt_limit_min, float("inf") if config.dt_limit_max is None else config.dt_limit_max)
         self.projected = (mlp, mlp, scanned, convolved, heads)  # MLP gate, MLP, z, (x, B, C), dt
@@ -102,6 +108,8 @@ class Mamba2Mixer(Mixer):
             reset=reset,
             reverse=reverse,
             return_final_state=True,
+            chunk=self.chunk,
+            tf32=self.tf32,
             impl=self.ssd_impl,
         )
         y = y.flatten(-2)

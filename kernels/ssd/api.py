@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genomamba.kernels.ssd.chunked import ssd_chunked
+from genomamba.kernels.ssd.chunked import CHUNK, ssd_chunked
 from genomamba.kernels.ssd.reference import ssd_reference
 
 SsdImpl = Literal["auto", "reference", "chunked"]
@@ -29,6 +29,8 @@ def ssd(
     reset: Tensor | None = None,
     reverse: bool = False,
     return_final_state: bool = False,
+    chunk: int = CHUNK,
+    tf32: bool = False,
     impl: SsdImpl = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The scan of Mamba-2 (Dao & Gu 2024, section 6): one decay per head.
@@ -52,6 +54,10 @@ def ssd(
         reverse: scan from the last token to the first.
         return_final_state: also return the state that leaves the segment, (B, H, P, N), fp32 (fp64 for fp64
             inputs). Given to the next segment as its ``initial_state``, any split gives what the whole gives.
+        chunk: tokens per chunk of the matrix form; rounding apart it changes nothing.
+        tf32: compute as the original's kernels do on a GPU: operands of products lose 13 of their 23 bits of
+            fraction. With the original's chunk (256) its outputs are met to 1e-5, which exact products, being
+            better, miss by some 1e-4. fp32 inputs and ``chunked`` only.
         impl: ``chunked`` works through matrix products and runs on every device, ``reference`` step by step;
             ``auto`` is ``chunked``.
 
@@ -72,9 +78,11 @@ def ssd(
         step = F.softplus(step)
     if dt_limit != (0.0, float("inf")):
         step = step.clamp(*dt_limit)
-    run = ssd_reference if impl == "reference" else ssd_chunked
     state = None if initial_state is None else initial_state.to(wide)
-    y, final_state = run(x.to(wide), step, A.to(wide), B.to(wide), C.to(wide), state, reset, reverse)
+    args = (x.to(wide), step, A.to(wide), B.to(wide), C.to(wide), state, reset, reverse)
+    if tf32 and (impl == "reference" or wide != torch.float32):
+        raise ValueError("tf32 is of fp32 and the chunked implementation alone")
+    y, final_state = ssd_reference(*args) if impl == "reference" else ssd_chunked(*args, chunk=chunk, tf32=tf32)
     if D is not None:
         y = y + (D if D.dim() == 2 else D[:, None]).to(wide) * x.to(wide)
     return (y.to(x.dtype), final_state) if return_final_state else y.to(x.dtype)

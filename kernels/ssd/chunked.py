@@ -24,11 +24,13 @@ def ssd_chunked(
     reset: Tensor | None,
     reverse: bool,
     chunk: int = CHUNK,
+    tf32: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Shapes as in `api.ssd`; dt is the step size itself; all tensors share one dtype. No skip connection.
 
     Args:
         chunk: tokens per chunk, T; a sequence shorter than it is one chunk of its own length.
+        tf32: cut the operands of every product to TF32, as tensor cores do.
     """
     batch, length, heads, width = x.shape
     groups, states = B.shape[2:]
@@ -64,16 +66,28 @@ def ssd_chunked(
         through = through * joins_first[:, :, -1, None, None]
     decay = torch.exp(between.masked_fill(~sees[..., None, None], -torch.inf)).to(x.dtype)
 
-    scaled = dt.unsqueeze(-1) * x  # (B, c, T, G, K, P)
-    score = torch.einsum("bcign,bcjgn->bcijg", C, B)
-    y = torch.einsum("bcijgk,bcjgkp->bcigkp", score.unsqueeze(-1) * decay, scaled)
+    operand = _as_tf32 if tf32 else _as_is
+    score = torch.einsum("bcign,bcjgn->bcijg", operand(C), operand(B))
+    score = score.unsqueeze(-1) * decay * dt.unsqueeze(2)
+    y = torch.einsum("bcijgk,bcjgkp->bcigkp", operand(score), operand(x))
 
-    added = torch.einsum("bcjgn,bcjgkp->cbgkpn", B, weight.unsqueeze(-1) * scaled)
+    held = B.unsqueeze(4) * (weight * dt).unsqueeze(-1)  # (B, c, T, G, K, N)
+    added = torch.einsum("bcjgkn,bcjgkp->cbgkpn", operand(held), operand(x))
     order = range(added.shape[0])
     incoming: list[Tensor] = [h] * len(order)
     for c in reversed(order) if reverse else order:
         incoming[c] = h
         h = through[:, c, ..., None, None] * h + added[c]
-    y = y + inflow.unsqueeze(-1) * torch.einsum("bcign,cbgkpn->bcigkp", C, torch.stack(incoming))
+    y = y + inflow.unsqueeze(-1) * torch.einsum("bcign,cbgkpn->bcigkp", operand(C), operand(torch.stack(incoming)))
     y = y.reshape(batch, -1, heads, width)[:, :length]
     return y, h.reshape(batch, heads, width, states)
+
+
+def _as_is(t: Tensor) -> Tensor:
+    return t
+
+
+def _as_tf32(t: Tensor) -> Tensor:
+    """fp32 with the lower 13 of its 23 bits of fraction cut off; gradients pass."""
+    cut = (t.detach().contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+    return t + (cut - t).detach()  # exact: the difference is the bits that go
