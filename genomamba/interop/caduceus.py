@@ -1,4 +1,4 @@
-"""Caduceus (Schiff et al. 2024): `CaduceusForMaskedLM`, with shared parameters for both strands (PS) or without (Ph)."""
+"""Caduceus (Schiff et al. 2024): `CaduceusForMaskedLM`, its strands sharing parameters (PS) or not (Ph)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ import torch
 from torch import Tensor
 
 from genomamba.errors import CheckpointError
+from genomamba.genome import alphabet
 from genomamba.interop.fields import Fields
-from genomamba.interop.state_spaces import HARMLESS_ABOVE, count_layers, guess_mixer, mixer_options, ties
+from genomamba.interop.state_spaces import (
+    HARMLESS_ABOVE,
+    count_layers,
+    export_mixer,
+    guess_mixer,
+    mixer_options,
+    ties,
+)
+from genomamba.model.backbone import complement_ids
 from genomamba.model.config import ModelConfig
 
 BACKBONE = "caduceus.backbone."
@@ -138,6 +147,41 @@ def constants(model: ModelConfig) -> dict[str, Tensor]:
     """Tensors that the original writes and that our configuration holds."""
     if not model.rc_equivariant:
         return {}
-    from genomamba.model.backbone import complement_ids
-
     return {name: complement_ids(model) for name in MAPS}
+
+
+def unexportable(model: ModelConfig) -> str | None:
+    """Why the original has no such model; None where it has."""
+    if set(model.mixers) != {"mamba"} or model.d_mlp:
+        return "its layers are all mamba, without MLPs"
+    if model.bidirectional and model.bidirectional_strategy == "concat":
+        return "it adds or multiplies the two directions"
+    return None
+
+
+def export_config(model: ModelConfig) -> dict[str, Any]:
+    """Our configuration as CaduceusConfig."""
+    mixer = export_mixer(model)
+    del mixer["layer"]
+    exported: dict[str, Any] = {
+        "architectures": ["CaduceusForMaskedLM"],
+        "model_type": "caduceus",
+        "d_model": model.d_model,
+        "n_layer": model.n_layer,
+        "vocab_size": model.padded_vocab_size,
+        "ssm_cfg": mixer,
+        "rms_norm": model.rms_norm,
+        "residual_in_fp32": False,
+        "fused_add_norm": not model.rc_equivariant or model.rc_strand_order == "swapped",
+        "pad_vocab_size_multiple": model.pad_vocab_size_multiple,
+        "norm_epsilon": model.norm_eps,
+        "bidirectional": model.bidirectional,
+        "bidirectional_strategy": model.bidirectional_strategy if model.bidirectional else None,
+        "bidirectional_weight_tie": model.bidirectional_weight_tie,
+        "rcps": model.rc_equivariant,
+        "tie_word_embeddings": model.tie_embeddings,
+        "pad_token_id": alphabet.PAD,
+    }
+    if model.rc_equivariant:
+        exported["complement_map"] = {str(i): other for i, other in enumerate(constants(model)[MAPS[0]].tolist())}
+    return exported

@@ -67,7 +67,9 @@ class Fields:
             raise CheckpointError("unknown key", hint, file=self.path, field=self.prefix + key)
 
     def error(self, key: str, value: Any, problem: str) -> CheckpointError:
-        return CheckpointError(problem, "change the configuration", file=self.path, field=self.prefix + key, value=value)
+        return CheckpointError(
+            problem, "change the configuration", file=self.path, field=self.prefix + key, value=value
+        )
 
 
 def with_settings(config: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
@@ -86,7 +88,9 @@ def with_settings(config: Mapping[str, Any], settings: Sequence[str]) -> dict[st
                 target[group] = {}
             target = target[group]
             if not isinstance(target, dict):
-                raise ConfigError("there is no such group", "see the original's configuration", field="set", value=setting)
+                raise ConfigError(
+                    "there is no such group", "see the original's configuration", field="set", value=setting
+                )
         if not equals or not key:
             raise ConfigError("expected key=value", "write it so", field="set", value=setting)
         target[key] = yaml.safe_load(text)

@@ -2,70 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from genomamba.errors import CheckpointError, ConfigError
-from genomamba.interop import caduceus, state_spaces, transformers_mamba
+from genomamba.interop import caduceus, transformers_mamba
 from genomamba.interop.checkpoint import Checkpoint, read_checkpoint
+from genomamba.interop.dialects import DIALECTS, Dialect
 from genomamba.interop.fields import with_settings
 from genomamba.kernels.selective_scan import Impl
-from genomamba.model.backbone import CausalLM, LanguageModel, MaskedLM
-from genomamba.model.config import ModelConfig
-
-Weights = Mapping[str, Tensor]
-
-
-def _no_constants(model: ModelConfig) -> dict[str, Tensor]:
-    return {}
-
-
-class Dialect(NamedTuple):
-    """How one original writes its checkpoints."""
-
-    name: str
-    guess: Callable[[Weights, Mapping[str, Any]], dict[str, Any]]  # its configuration, from shapes
-    config: Callable[[Mapping[str, Any], Weights, Path], ModelConfig]  # its configuration as ours
-    their_name: Callable[[str, ModelConfig], str]  # our tensor's name as its
-    repeated: Callable[[ModelConfig], dict[str, str]]  # its tensors that repeat another
-    constants: Callable[[ModelConfig], dict[str, Tensor]]  # its tensors that our configuration holds
-    model: type[LanguageModel]
-
-
-DIALECTS = {
-    "state-spaces": Dialect(
-        "state-spaces/mamba",
-        state_spaces.guess,
-        state_spaces.config,
-        state_spaces.their_name,
-        state_spaces.repeated,
-        _no_constants,
-        CausalLM,
-    ),
-    "caduceus": Dialect(
-        "Caduceus",
-        caduceus.guess,
-        caduceus.config,
-        caduceus.their_name,
-        caduceus.repeated,
-        caduceus.constants,
-        MaskedLM,
-    ),
-    "transformers": Dialect(
-        "transformers",
-        transformers_mamba.guess,
-        transformers_mamba.config,
-        transformers_mamba.their_name,
-        transformers_mamba.repeated,
-        _no_constants,
-        CausalLM,
-    ),
-}
+from genomamba.model.backbone import LanguageModel
 
 
 class Imported(NamedTuple):
@@ -75,9 +24,7 @@ class Imported(NamedTuple):
     guessed: bool  # whether there was no config.json, so that it comes from shapes
 
 
-def import_model(
-    source: str | PathLike[str], settings: Sequence[str] = (), *, impl: Impl = "auto"
-) -> Imported:
+def import_model(source: str | PathLike[str], settings: Sequence[str] = (), *, impl: Impl = "auto") -> Imported:
     """Reads a checkpoint of state-spaces/mamba, Caduceus or transformers; which it is, its tensors' names say.
 
     Args:

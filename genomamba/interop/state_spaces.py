@@ -22,6 +22,7 @@ HARMLESS_ABOVE = {
     *("architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "_name_or_path"),
 }
 MLP_MULTIPLE = 128
+EPS = 1e-5
 
 
 def guess(weights: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,3 +177,59 @@ def their_name(name: str, model: ModelConfig) -> str:
 def repeated(model: ModelConfig) -> dict[str, str]:
     """Tensors that the original writes a second time, and what they repeat."""
     return {"lm_head.weight": "backbone.embedding.weight"} if model.tie_embeddings else {}
+
+
+def unexportable(model: ModelConfig) -> str | None:
+    """Why the original has no such model; None where it has."""
+    if not model.is_causal:
+        return "it reads one strand in one direction"
+    if set(model.mixers) not in ({"mamba"}, {"mamba2"}):
+        return "its layers are all mamba or all mamba2"
+    if model.norm_eps != EPS:
+        return f"its norm_eps is {EPS}"
+    if model.d_mlp % MLP_MULTIPLE:
+        return f"its d_mlp is a multiple of {MLP_MULTIPLE}"
+    return None
+
+
+def export_config(model: ModelConfig) -> dict[str, Any]:
+    """Our configuration as the original's MambaConfig."""
+    return {
+        "d_model": model.d_model,
+        "d_intermediate": model.d_mlp,
+        "n_layer": model.n_layer,
+        "vocab_size": model.vocab_size,
+        "ssm_cfg": export_mixer(model),
+        "attn_layer_idx": [],
+        "attn_cfg": {},
+        "rms_norm": model.rms_norm,
+        "residual_in_fp32": True,
+        "fused_add_norm": True,
+        "pad_vocab_size_multiple": model.pad_vocab_size_multiple,
+        "tie_embeddings": model.tie_embeddings,
+    }
+
+
+def export_mixer(model: ModelConfig) -> dict[str, Any]:
+    """``ssm_cfg`` of our configuration."""
+    options: dict[str, Any] = {
+        "d_state": model.d_state,
+        "d_conv": model.d_conv,
+        "expand": model.expand,
+        "bias": model.bias,
+        "conv_bias": model.conv_bias,
+    }
+    if model.mixers[0] == "mamba":
+        return {"layer": "Mamba1", **options, "dt_rank": model.dt_rank_resolved}
+    options |= {
+        "headdim": model.headdim,
+        "ngroups": model.ngroups,
+        "d_ssm": model.d_ssm,
+        "rmsnorm": model.gated_norm,
+        "norm_before_gate": model.norm_before_gate,
+        "D_has_hdim": model.D_per_channel,
+    }
+    if model.dt_limit_min or model.dt_limit_max is not None:
+        high = float("inf") if model.dt_limit_max is None else model.dt_limit_max
+        options["dt_limit"] = [model.dt_limit_min, high]
+    return {"layer": "Mamba2", **options}

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from genomamba.genome import alphabet
 from genomamba.interop.fields import Fields
 from genomamba.interop.state_spaces import count_layers, guess_mixer, limits, ties
 from genomamba.model.config import ModelConfig
@@ -97,3 +98,51 @@ def their_name(name: str, model: ModelConfig) -> str:
 def repeated(model: ModelConfig) -> dict[str, str]:
     """Tensors that the original may write a second time, and what they repeat."""
     return {"lm_head.weight": EMBEDDING} if model.tie_embeddings else {}
+
+
+def unexportable(model: ModelConfig) -> str | None:
+    """Why transformers has no such model; None where it has."""
+    if not model.is_causal:
+        return "it reads one strand in one direction"
+    kinds = set(model.mixers)
+    if kinds not in ({"mamba"}, {"mamba2"}) or model.d_mlp:
+        return "its layers are all mamba or all mamba2, without MLPs"
+    if not model.rms_norm:
+        return "its norm is RMSNorm"
+    plain = model.gated_norm and not model.norm_before_gate and not model.D_per_channel
+    if kinds == {"mamba2"} and not (plain and model.d_scanned == model.d_inner):
+        return "its mamba2 has gated_norm, no norm_before_gate, no D_per_channel and no d_ssm"
+    return None
+
+
+def export_config(model: ModelConfig) -> dict[str, Any]:
+    """Our configuration as transformers' MambaConfig or Mamba2Config."""
+    exported: dict[str, Any] = {
+        "hidden_size": model.d_model,
+        "num_hidden_layers": model.n_layer,
+        "vocab_size": model.padded_vocab_size,
+        "state_size": model.d_state,
+        "conv_kernel": model.d_conv,
+        "expand": model.expand,
+        "use_bias": model.bias,
+        "use_conv_bias": model.conv_bias,
+        "hidden_act": "silu",
+        "layer_norm_epsilon": model.norm_eps,
+        "tie_word_embeddings": model.tie_embeddings,
+        "pad_token_id": alphabet.PAD,
+        "bos_token_id": alphabet.BOS,
+        "eos_token_id": alphabet.SEP,
+        "dtype": "float32",
+    }
+    if model.mixers[0] == "mamba":
+        names = {"architectures": ["MambaForCausalLM"], "model_type": "mamba"}
+        return names | exported | {"time_step_rank": model.dt_rank_resolved}
+    exported |= {
+        "num_heads": model.d_inner // model.headdim,
+        "head_dim": model.headdim,
+        "n_groups": model.ngroups,
+    }
+    if model.dt_limit_min or model.dt_limit_max is not None:
+        high = {"__float__": "Infinity"} if model.dt_limit_max is None else model.dt_limit_max
+        exported["time_step_limit"] = [model.dt_limit_min, high]
+    return {"architectures": ["Mamba2ForCausalLM"], "model_type": "mamba2"} | exported

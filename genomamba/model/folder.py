@@ -21,7 +21,7 @@ from torch import nn
 from genomamba.errors import CheckpointError
 from genomamba.files import whole_file
 from genomamba.kernels.selective_scan import Impl
-from genomamba.model.backbone import CausalLM, LanguageModel, MaskedLM
+from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig, VariantHeadConfig
 from genomamba.model.heads import VariantClassifier
 
@@ -29,12 +29,10 @@ CONFIG, WEIGHTS, CARD, PROVENANCE = "config.json", "model.safetensors", "README.
 FORMAT = 1
 TASKS = {"causal_lm": CausalLM, "masked_lm": MaskedLM}
 
-AnyModel = LanguageModel | VariantClassifier
+AnyModel = CausalLM | MaskedLM | VariantClassifier
 
 
-def save_model(
-    model: AnyModel, folder: str | PathLike[str], *, card: str, provenance: Mapping[str, Any]
-) -> None:
+def save_model(model: AnyModel, folder: str | PathLike[str], *, card: str, provenance: Mapping[str, Any]) -> None:
     """Writes the four files; each appears whole or not at all, config.json last.
 
     Args:
