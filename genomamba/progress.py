@@ -10,9 +10,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskProgressColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -23,14 +21,12 @@ def progress_bar() -> Iterator[Progress]:
 
     Give ``note=`` to ``add_task``. On an error the bars vanish: its message stands alone.
     """
-    columns = (
-        TextColumn("{task.description:<20}"),
-        BarColumn(bar_width=20),
-        TaskProgressColumn(),
+    columns = (  # together they fit 80 characters
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
         TextColumn("ETA"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:

@@ -7,9 +7,11 @@ NaN stays NaN and infinities arrive where the functions' limits are.
 
 from __future__ import annotations
 
+import logging
 import math
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import CellType, FunctionType
 from typing import Any
@@ -17,6 +19,8 @@ from typing import Any
 import numba
 import numpy as np
 from numba.extending import overload
+
+logger = logging.getLogger(__name__)
 
 # Fusing a multiplication into an addition and ignoring the sign of zero are the only liberties: anything
 # that assumes finite numbers would let a NaN vanish, and reassociation would undo the rounding below.
@@ -43,7 +47,17 @@ def compiled(function: Callable[..., Any], fastmath: set[str] = FASTMATH) -> Any
         function.__defaults__,
         (*(function.__closure__ or ()), CellType(_DIGEST)),
     )
-    return numba.njit(nogil=True, cache=True, fastmath=fastmath, error_model="numpy")(covered)
+    settings: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **settings)(covered)
+    except RuntimeError:  # no folder to cache in can be written
+        _warn_of_compiling()
+        return numba.njit(**settings)(covered)
+
+
+@cache
+def _warn_of_compiling() -> None:
+    logger.warning("the CPU kernels are compiled again in each process: set NUMBA_CACHE_DIR to a folder")
 
 
 def compiled_sums(function: Callable[..., Any]) -> Any:

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genomamba.errors import KernelUnavailableError
+
 
 def flat_tokens(tensors: Sequence[Tensor | None], real: torch.dtype) -> tuple[list[NDArray], NDArray]:
     """Arrays of tokens, (B, L, any), as flat arrays and their batch and time strides; copied only if they must be."""
@@ -39,3 +41,9 @@ def sum_parts(parts: Tensor) -> Tensor:
     for part in parts[1:].numpy():
         total += part
     return torch.from_numpy(total)
+
+
+def refuse_second_derivatives() -> None:
+    """For the start of a backward: under ``create_graph`` its result would count as a constant, silently."""
+    if torch.is_grad_enabled():
+        raise KernelUnavailableError("impl='cpu' has no second derivatives: use impl='reference' under create_graph")

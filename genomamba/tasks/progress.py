@@ -26,9 +26,10 @@ class TrainingProgress(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         rate = trainer.global_step * self.bases_per_step / (time.perf_counter() - self._began) / 1e6
         figures = [
-            f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in trainer.progress_bar_metrics.items()
+            f"{name.removesuffix('_per_base').replace('_', ' ')} {float(value):.2f}"
+            for name, value in trainer.progress_bar_metrics.items()
         ]
-        self._bar.update(self._task, completed=trainer.global_step, note="  ".join([f"{rate:.2f} Mbp/s", *figures]))
+        self._bar.update(self._task, completed=trainer.global_step, note=" ".join([f"{rate:.2f} Mbp/s", *figures]))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._open.close()

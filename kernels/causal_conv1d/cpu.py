@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from genomamba.kernels.causal_conv1d import cpu_kernels
 from genomamba.kernels.causal_conv1d.cpu_kernels import CHUNK
 from genomamba.kernels.causal_conv1d.reference import causal_conv1d_reference, leaving_state
-from genomamba.kernels.cpu_tensors import as_array, flat_tokens, sum_parts
+from genomamba.kernels.cpu_tensors import as_array, flat_tokens, refuse_second_derivatives, sum_parts
 from genomamba.kernels.cpu_threads import share
 
 # Spans of time, the unit of parallel work: their number follows from L alone, so that neither the threads
@@ -66,8 +65,8 @@ class _CausalConv1d(torch.autograd.Function):
         return _forward(inputs)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives()
         inputs = _Inputs(*ctx.saved_tensors, *ctx.flags)
         pairs = zip(inputs.tensors(), _backward(inputs, gy), strict=True)
         return (*(None if t is None else g.to(t.dtype) for t, g in pairs), None, None, None)

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from genomamba.kernels.cpu_math import LOG2E
 from genomamba.kernels.cpu_rows import LANES
-from genomamba.kernels.cpu_tensors import as_array, flat_tokens, sum_parts
+from genomamba.kernels.cpu_tensors import as_array, flat_tokens, refuse_second_derivatives, sum_parts
 from genomamba.kernels.cpu_threads import share
 from genomamba.kernels.selective_scan import cpu_kernels
 from genomamba.kernels.selective_scan.cpu_kernels import CHUNK
@@ -81,8 +80,8 @@ class _SelectiveScan(torch.autograd.Function):
         return y, final
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gy: Tensor, g_final: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives()
         *tensors, kept = ctx.saved_tensors
         inputs = _Inputs(*tensors, *ctx.flags)
         pairs = zip(inputs.tensors(), _backward(inputs, kept, gy, g_final), strict=True)

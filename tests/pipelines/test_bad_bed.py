@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import CliResult, RunCli, World
+from world import CliResult, RunCli, World
 
 Evaluate = Callable[..., CliResult]
 

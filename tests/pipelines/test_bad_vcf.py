@@ -10,7 +10,7 @@ import pysam
 import pysam.bcftools
 import pytest
 import torch
-from conftest import CliResult, write_reference
+from world import CliResult, write_reference
 
 from genomamba.data.vcf import VcfReader, info_value
 from genomamba.model.backbone import CausalLM

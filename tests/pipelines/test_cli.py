@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import RunCli
+from world import RunCli
 
 from genomamba import __version__
 from genomamba.pipelines.cli import COMMANDS

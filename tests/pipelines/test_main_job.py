@@ -11,7 +11,7 @@ import numpy as np
 import pysam
 import pytest
 import yaml
-from conftest import RunCli, World, write_vcf
+from world import RunCli, World, write_vcf
 
 from genomamba.data.reference import Reference
 from genomamba.genome.variant import Variant

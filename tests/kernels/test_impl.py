@@ -1,0 +1,38 @@
+"""The choice of implementation: never silent, never replaced."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+
+import pytest
+import torch
+
+from genomamba.errors import KernelUnavailableError
+from genomamba.kernels.impl import resolve_impl
+
+
+@pytest.mark.parametrize(("device", "chosen"), [("cpu", "cpu"), ("cuda", "triton"), ("meta", "reference")])
+def test_auto_follows_the_device(device: str, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert resolve_impl("auto", torch.device(device)) == chosen
+
+
+@pytest.mark.parametrize(("device", "package"), [("cpu", "numba"), ("cuda", "triton")])
+def test_auto_says_that_it_is_slow(
+    device: str, package: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else object())
+    with caplog.at_level(logging.WARNING):
+        assert resolve_impl("auto", torch.device(device)) == "reference"
+    assert f"install {package}" in caplog.text
+    with pytest.raises(KernelUnavailableError, match=package):
+        resolve_impl("cpu" if device == "cpu" else "triton", torch.device(device))
+
+
+def test_an_explicit_choice_is_obeyed_or_refused() -> None:
+    assert resolve_impl("reference", torch.device("cpu")) == "reference"
+    with pytest.raises(KernelUnavailableError, match="move them to the CPU"):
+        resolve_impl("cpu", torch.device("cuda"))
+    with pytest.raises(ValueError, match="expected one of auto, reference, cpu, triton"):
+        resolve_impl("fast", torch.device("cpu"))  # type: ignore[arg-type]
