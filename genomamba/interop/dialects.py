@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from genomamba.interop import caduceus, state_spaces, transformers_mamba
-from genomamba.model.backbone import CausalLM, LanguageModel, MaskedLM
+from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
 
 Weights = Mapping[str, Tensor]
@@ -30,7 +30,7 @@ class Dialect(NamedTuple):
     constants: Callable[[ModelConfig], dict[str, Tensor]]  # its tensors that our configuration holds
     unexportable: Callable[[ModelConfig], str | None]  # what it lacks for a model of ours
     export_config: Callable[[ModelConfig], dict[str, Any]]  # our configuration as its
-    model: type[LanguageModel]
+    model: type[CausalLM] | type[MaskedLM]
 
 
 DIALECTS = {

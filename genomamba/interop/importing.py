@@ -14,11 +14,11 @@ from genomamba.interop.checkpoint import Checkpoint, read_checkpoint
 from genomamba.interop.dialects import DIALECTS, Dialect
 from genomamba.interop.fields import with_settings
 from genomamba.kernels.selective_scan import Impl
-from genomamba.model.backbone import LanguageModel
+from genomamba.model.backbone import CausalLM, MaskedLM
 
 
 class Imported(NamedTuple):
-    model: LanguageModel  # on the CPU, in fp32, in eval mode
+    model: CausalLM | MaskedLM  # on the CPU, in fp32, in eval mode
     dialect: Dialect
     config: dict[str, Any]  # the original's configuration, as it was understood
     guessed: bool  # whether there was no config.json, so that it comes from shapes
@@ -82,7 +82,7 @@ def dialect_of(checkpoint: Checkpoint) -> Dialect:
     )
 
 
-def fill(model: LanguageModel, checkpoint: Checkpoint, dialect: Dialect) -> None:
+def fill(model: CausalLM | MaskedLM, checkpoint: Checkpoint, dialect: Dialect) -> None:
     """Copies every tensor, accounting for each name.
 
     Raises:

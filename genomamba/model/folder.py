@@ -27,7 +27,7 @@ from genomamba.model.heads import VariantClassifier
 
 CONFIG, WEIGHTS, CARD, PROVENANCE = "config.json", "model.safetensors", "README.md", "provenance.json"
 FORMAT = 1
-TASKS = {"causal_lm": CausalLM, "masked_lm": MaskedLM}
+TASKS: dict[str, type[CausalLM] | type[MaskedLM]] = {"causal_lm": CausalLM, "masked_lm": MaskedLM}
 
 AnyModel = CausalLM | MaskedLM | VariantClassifier
 
