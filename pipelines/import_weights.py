@@ -27,12 +27,12 @@ def run(config: Config) -> int:
     from genomamba.errors import OutputError
     from genomamba.files import refuse_existing
     from genomamba.interop.importing import import_model
-    from genomamba.model.folder import CONFIG, save_model, task_of
+    from genomamba.model.folder import PROVENANCE, save_model, task_of
 
     refuse_existing(config.output, force=config.force)
     folder = Path(config.output)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
-        raise OutputError("the folder holds no model and is not empty", "choose another -o", file=folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / PROVENANCE).is_file():
+        raise OutputError("the folder is not one of ours, nor empty", "choose another -o", file=folder)
     imported = import_model(config.checkpoint, config.set)
     parameters = sum(p.numel() for p in imported.model.parameters())
     facts = {

@@ -86,7 +86,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            "it holds more than tensors, which could execute anything", "ask for safetensors", file=path
+            "it is damaged, or holds more than tensors, which could execute anything", "ask for safetensors", file=path
         ) from error
     if not isinstance(weights, dict) or not all(isinstance(t, Tensor) for t in weights.values()):
         raise CheckpointError("it is no state dict", "save model.state_dict() and nothing else", file=path)
