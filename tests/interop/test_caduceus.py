@@ -86,15 +86,32 @@ def caduceus(weights: dict[str, Tensor], config: dict[str, Any], ids: Tensor) ->
 
 
 OPTIONS = [
-    dict(rcps=rcps, fused_add_norm=fused, n_layer=layers, bidirectional_strategy=strategy)
+    {"rcps": rcps, "fused_add_norm": fused, "n_layer": layers, "bidirectional_strategy": strategy}
     for rcps, fused, layers, strategy in itertools.product((True, False), (True, False), (2, 3), ("add", "ew_multiply"))
     if rcps or fused
 ]
 OPTIONS += [
-    dict(rcps=True, fused_add_norm=True, n_layer=3, bidirectional=False, bidirectional_strategy="add"),
-    dict(rcps=False, fused_add_norm=True, n_layer=2, bidirectional=False, bidirectional_strategy="add"),
-    dict(rcps=True, fused_add_norm=True, n_layer=3, rms_norm=False, bias=True, conv_bias=False, untied=True),
-    dict(rcps=False, fused_add_norm=False, n_layer=2, rms_norm=False, bias=True, d_state=3, d_conv=2, untied=True),
+    {"rcps": True, "fused_add_norm": True, "n_layer": 3, "bidirectional": False, "bidirectional_strategy": "add"},
+    {"rcps": False, "fused_add_norm": True, "n_layer": 2, "bidirectional": False, "bidirectional_strategy": "add"},
+    {
+        "rcps": True,
+        "fused_add_norm": True,
+        "n_layer": 3,
+        "rms_norm": False,
+        "bias": True,
+        "conv_bias": False,
+        "untied": True,
+    },
+    {
+        "rcps": False,
+        "fused_add_norm": False,
+        "n_layer": 2,
+        "rms_norm": False,
+        "bias": True,
+        "d_state": 3,
+        "d_conv": 2,
+        "untied": True,
+    },
 ]
 
 
