@@ -7,6 +7,7 @@ triton_backward.py hold the kernels.
 from __future__ import annotations
 
 import importlib.util
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -35,19 +36,19 @@ class Plan(NamedTuple):
     n_chunks: int
     padded: int  # states, a power of two
     forward_tile: int  # states that one lane holds
-    forward_width: int  # channels of one warp
+    forward_width: int  # channels of one program
+    forward_warps: int
     forward_unroll: int
     backward_tile: int
     keep: int  # the backward keeps the state at every keep-th step
     rebuild_unroll: int
-    backward_unroll: int
     backward_registers: int
     slab_bytes: int  # the backward's scratch, at least one chunk
 
 
 def plan(batch: int, length: int, channels: int, states: int) -> Plan:
     """The cut of a (batch, length, channels) scan; enough chunks to fill a large GPU."""
-    padded = max(2, triton.next_power_of_2(states))
+    padded = max(4, triton.next_power_of_2(states))
     columns = batch * triton.cdiv(channels, _LANES)
     chunk = 256
     while chunk > 32 and columns * triton.cdiv(length, chunk) < 8192:
@@ -58,12 +59,12 @@ def plan(batch: int, length: int, channels: int, states: int) -> Plan:
         n_chunks=triton.cdiv(length, chunk),
         padded=padded,
         forward_tile=tile,
-        forward_width=_LANES,
+        forward_width=4 * _LANES,
+        forward_warps=4,
         forward_unroll=max(1, 64 // tile) if tile > 16 else 4,
         backward_tile=min(padded, 16),
         keep=4,
         rebuild_unroll=4,
-        backward_unroll=2,
         backward_registers=255,
         slab_bytes=256 << 20,
     )
@@ -148,7 +149,8 @@ def _scan(
             forward_kernels.state_kernel[(blocks * cut.n_chunks * batch, cut.padded // cut.forward_tile)](
                 u, dt, A, coupling, _present(dt_bias, u), walls, entering, sums, length, channels, states,
                 cut.chunk, cut.n_chunks, *u.stride(), *dt.stride(), *A.stride(),
-                NP=cut.padded, N=cut.forward_tile, BD=cut.forward_width, U=cut.forward_unroll, num_warps=1, **flags,
+                NP=cut.padded, N=cut.forward_tile, BD=cut.forward_width, U=cut.forward_unroll,
+                num_warps=cut.forward_warps, **flags,
             )  # fmt: skip
             forward_kernels.carry_kernel[(triton.cdiv(channels, _LANES), cut.padded, batch)](
                 entering, sums, A, chunk_walls, _present(initial_state, u), channels, states, cut.n_chunks,
@@ -165,7 +167,7 @@ def _scan(
                 *u.stride(), *dt.stride(), *A.stride(), *_strides(z),
                 NP=cut.padded, N=cut.forward_tile, BD=cut.forward_width, U=cut.forward_unroll,
                 HAS_SKIP=D is not None, HAS_GATE=z is not None,
-                FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded, num_warps=1, **flags,
+                FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded, num_warps=cut.forward_warps, **flags,
             )  # fmt: skip
     if reset is not None and reverse:
         final.masked_fill_(reset[:, 0, None, None], 0.0)
@@ -248,7 +250,8 @@ def _scan_backward(
 
     slab_chunks = _slab_chunks(cut, batch, channels)
     scratch = _Scratch(u, cut, batch, channels, slab_chunks, blocks)
-    strides = (*u.stride(), *dt.stride(), *A.stride(), *_strides(z), *dy.stride())
+    strides = (*u.stride(), *dt.stride(), *_strides(z), *dy.stride())
+    scaled_A = _scaled_A(A, order[0], tile, blocks)
     with torch.cuda.device_of(u):
         for c0 in reversed(range(0, cut.n_chunks, slab_chunks)):
             here = min(slab_chunks, cut.n_chunks - c0)
@@ -256,9 +259,9 @@ def _scan_backward(
             tokens = here * cut.chunk
             grid = (blocks * here * batch,)
             backward_kernels.rebuild_kernel[(*grid, padded // tile)](
-                u, dt, A, coupling, _present(z, u), _present(dt_bias, u), walls, dy, entering, kept, asked, sums,
-                length, channels, states, cut.chunk, cut.n_chunks, c0, here, *strides,
-                K=cut.keep, U=cut.rebuild_unroll, HAS_GATE=z is not None, **shape, **flags,
+                u, dt, scaled_A, coupling, _present(z, u), _present(dt_bias, u), walls, dy, entering, kept, asked, sums,
+                part_skip, length, channels, cut.chunk, cut.n_chunks, c0, here, *strides,
+                K=cut.keep, U=cut.rebuild_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None, **shape, **flags,
             )  # fmt: skip
             backward_kernels.adjoint_carry_kernel[(blocks, padded, batch)](
                 asked, sums, A, chunk_walls, carry, channels, states, cut.n_chunks, c0, here, *A.stride(),
@@ -266,10 +269,10 @@ def _scan_backward(
             )  # fmt: skip
             for n0 in range(0, padded, tile):
                 backward_kernels.gradient_kernel[grid](
-                    u, dt, A, coupling, _present(D, u), _present(z, u), _present(dt_bias, u), walls, dy, kept, asked,
-                    du, ddt, dz, parts, part_A, part_skip, part_bias, *scratch.state_sums,
-                    length, channels, states, cut.chunk, c0, here, n0, *strides,
-                    K=cut.keep, U=cut.backward_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None,
+                    u, dt, scaled_A, coupling, _present(D, u), _present(z, u), _present(dt_bias, u), walls, dy, kept,
+                    asked, du, ddt, dz, parts, part_A, part_bias, *scratch.state_sums,
+                    length, channels, cut.chunk, c0, here, n0, *strides,
+                    K=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None,
                     FIRST=n0 == 0, LAST=n0 + tile == padded, maxnreg=cut.backward_registers, **shape, **flags,
                 )  # fmt: skip
                 rows = 16
@@ -369,13 +372,16 @@ def _flags(
         "REVERSE": reverse,
         "MASK_L": length % unroll != 0,
         "MASK_D": channels % width != 0,
+        "ASM": not triton.knobs.runtime.interpret,
     }
 
 
 def _coupling(B: Tensor, C: Tensor, padded: int) -> Tensor:
     """B and C side by side, fp32 (B, L, 2, padded N)."""
     batch, length, states = B.shape
-    out = B.new_empty((batch, length, 2, padded), dtype=torch.float32)
+    # Kernels may prefetch a few rows beyond the last.
+    size = batch * length * 2 * padded
+    out = B.new_empty(size + 16 * padded, dtype=torch.float32)[:size].view(batch, length, 2, padded)
     rows = max(1, 512 // padded)
     with torch.cuda.device_of(B):
         forward_kernels.coupling_kernel[(triton.cdiv(batch * length, rows),)](
@@ -402,7 +408,16 @@ def _lane_order(channels: int, tile: int, padded: int, device: torch.device) -> 
     """(1, padded, D): the state at each place of a tile in lane order; its own inverse."""
     state = torch.arange(padded, device=device)[:, None]
     lane = torch.arange(channels, device=device)[None, :]
-    return (state ^ (lane & (tile - 1) & 14))[None]
+    return (state ^ (lane & (tile - 1) & 12))[None]
+
+
+def _scaled_A(A: Tensor, order: Tensor, tile: int, blocks: int) -> Tensor:
+    """A log2(e) as the backward reads it: (tiles, blocks, tile / 4, lanes, 4), in lane order, zero where padded."""
+    padded, channels = order.shape
+    full = A.new_zeros((padded, blocks * _LANES), dtype=torch.float32)
+    full[: A.shape[1], :channels] = A.T * math.log2(math.e)
+    full[:, :channels] = full[:, :channels].gather(0, order)
+    return full.view(padded // tile, tile // 4, 4, blocks, _LANES).permute(0, 3, 1, 4, 2).contiguous()
 
 
 def _slab_chunks(cut: Plan, batch: int, channels: int) -> int:
@@ -418,7 +433,7 @@ class _Scratch:
     def __init__(self, u: Tensor, cut: Plan, batch: int, channels: int, chunks: int, blocks: int) -> None:
         tokens = chunks * cut.chunk
         self._shapes = [
-            (batch, chunks, cut.chunk // cut.keep, cut.padded, channels),
+            (batch, chunks, cut.chunk // cut.keep, cut.padded, blocks * _LANES),
             (batch, chunks, cut.padded, channels),
             (batch, chunks, channels),
             (batch, chunks, cut.padded, channels),

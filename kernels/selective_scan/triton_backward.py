@@ -11,7 +11,7 @@ backwards, K steps at a time, from the kept states. With g_t the gradient of h_t
 where dy is taken before the gate. a_t h_{t-1} is formed as such, never as h_t - dt_t B_t u_t, which cancels.
 
 The sums over channels run across lanes. So that they need no selections, register r of lane l holds state
-r ^ (l & 14): the two lanes of an exchange then hold the same state in the registers that they exchange. N is
+r ^ (l & 12): the two lanes of an exchange then hold the same state in the registers that they exchange. N is
 a power of two here, and `kept`, `asked`, `carry` and `dA` are in this *lane order*.
 """
 
@@ -23,12 +23,16 @@ import triton.language as tl
 
 from genomamba.kernels.selective_scan.triton_forward import (
     LOG2E,
-    advance,
     cut,
+    load_four,
     load_row,
+    load_rows,
     load_state,
+    prefetch,
+    prefetch_coupling,
     sigmoid,
     step_size,
+    store_row,
     store_state,
     wall_before,
     zeros_like_state,
@@ -38,39 +42,40 @@ LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
-def lane_order(lane, n: tl.constexpr, N: tl.constexpr):
-    """The state in register n of lane lane, within a tile of N."""
-    return n ^ (lane & (N - 1) & 14)
+def lane_order(lane, r: tl.constexpr, N: tl.constexpr):
+    """The state in register r of a lane, within a tile of N."""
+    return r ^ (lane & (N - 1) & 12)
 
 
 @triton.jit
-def coupling_pointers(row, lane, N: tl.constexpr):
-    """Per lane, pointers to the pairs of a row in lane order."""
-    pairs = row.to(tl.pointer_type(tl.int64))
+def load_row_lanes(row, lane, N: tl.constexpr, ASM: tl.constexpr, AGAIN: tl.constexpr = False):
+    """N numbers of `coupling` in lane order."""
     out = ()
-    for i in tl.static_range(N // 2):
-        out = out + (pairs + (i ^ ((lane & (N - 1) & 14) >> 1)),)
+    for i in tl.static_range(N // 4):
+        a, b, c, d = load_four(row + lane_order(lane, 4 * i, N), ASM, AGAIN)
+        out = out + (a, b, c, d)
     return out
 
 
 @triton.jit
-def load_pairs(pairs, offset, N: tl.constexpr):
-    """A row in lane order; `offset` counts pairs."""
-    out = ()
-    for i in tl.static_range(N // 2):
-        v = tl.load(pairs[i] + offset)
-        lo = v.to(tl.int32).to(tl.float32, bitcast=True)
-        hi = (v >> 32).to(tl.int32).to(tl.float32, bitcast=True)
-        out = out + (lo, hi)
-    return out
+def keep_state(ptr, h, lane, N: tl.constexpr):
+    """N registers of each lane, four in 16 bytes, to 32 N numbers of scratch."""
+    at = lane[:, None] * 4 + tl.arange(0, 4)[None, :]
+    for i in tl.static_range(N // 4):
+        four = tl.join(tl.join(h[4 * i], h[4 * i + 2]), tl.join(h[4 * i + 1], h[4 * i + 3]))
+        tl.store(ptr + i * 128 + at, four.reshape(32, 4))
 
 
 @triton.jit
-def load_decay_lanes(A, d, lane, mask, n0, a_sd, a_sn, n_real, N: tl.constexpr):
+def kept_state(ptr, lane, N: tl.constexpr):
+    """What `keep_state` wrote."""
+    at = lane[:, None] * 4 + tl.arange(0, 4)[None, :]
     out = ()
-    for r in tl.static_range(N):
-        n = n0 + lane_order(lane, r, N)
-        out = out + (tl.load(A + d * a_sd + n * a_sn, mask=mask & (n < n_real), other=0.0).to(tl.float32) * LOG2E,)
+    for i in tl.static_range(N // 4):
+        even, odd = tl.split(tl.load(ptr + i * 128 + at).reshape(32, 2, 2))
+        a, c = tl.split(even)
+        b, d = tl.split(odd)
+        out = out + (a, b, c, d)
     return out
 
 
@@ -92,28 +97,36 @@ def merge(even, odd, lane, BIT: tl.constexpr):
 
 @triton.jit
 def sum_over_lanes(values, lane, N: tl.constexpr):
-    """Sums over 16 lanes of N vectors in lane order: that of state n is in the lanes with lane % N = n."""
+    """Sums over 32 lanes of N vectors in lane order: that of state n is in the lanes with lane % N = n."""
     if N > 8:
         values = exchange(values, lane, 8)
     if N > 4:
         values = exchange(values, lane, 4)
-    if N > 2:
-        values = exchange(values, lane, 2)
-    total = merge(values[0], values[1], lane, 1)
-    if N <= 2:
-        total += tl.gather(total, lane ^ 2, 0)
+    total = merge(merge(values[0], values[1], lane, 1), merge(values[2], values[3], lane, 1), lane, 2)
     if N <= 4:
         total += tl.gather(total, lane ^ 4, 0)
     if N <= 8:
         total += tl.gather(total, lane ^ 8, 0)
-    return total
+    return total + tl.gather(total, lane ^ 16, 0)
+
+
+@triton.jit
+def softplus_slope(y):
+    """Softplus' derivative from its value, 1 - exp(-y); by its series where that would cancel."""
+    p = -1.0 / 720.0
+    p = p * y + 1.0 / 120.0
+    p = p * y - 1.0 / 24.0
+    p = p * y + 1.0 / 6.0
+    p = p * y - 0.5
+    p = p * y + 1.0
+    return tl.where(y < 0.25, y * p, 1.0 - tl.exp2(-y * LOG2E))
 
 
 @triton.jit
 def rebuild_kernel(
     u,
     dt,
-    A,
+    scaled_A,
     coupling,
     z,
     dt_bias,
@@ -123,9 +136,9 @@ def rebuild_kernel(
     kept,
     asked,
     sums,
+    d_skip,
     L,
     D,
-    n_real,
     chunk,
     n_chunks,
     c0,
@@ -136,8 +149,6 @@ def rebuild_kernel(
     dt_sb,
     dt_sl,
     dt_sd,
-    a_sd,
-    a_sn,
     z_sb,
     z_sl,
     z_sd,
@@ -149,6 +160,7 @@ def rebuild_kernel(
     BD: tl.constexpr,
     K: tl.constexpr,
     U: tl.constexpr,
+    HAS_SKIP: tl.constexpr,
     HAS_GATE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     SOFTPLUS: tl.constexpr,
@@ -156,10 +168,12 @@ def rebuild_kernel(
     REVERSE: tl.constexpr,
     MASK_L: tl.constexpr,
     MASK_D: tl.constexpr,
+    ASM: tl.constexpr,
 ):
-    """`kept`: the state before every K-th step, (B, slab_chunks, chunk / K, NP, D).
+    """`kept`: the state before every K-th step, (B, slab_chunks, chunk / K, NP / N, blocks, N, BD) in number.
 
     `asked`: what the chunk's outputs ask of the state that enters it, (B, slab_chunks, NP, D).
+    `sums` of dt and the partial gradient `d_skip`: (B, slab_chunks, D).
     """
     MASKED: tl.constexpr = MASK_L or MASK_D
     blocks = tl.cdiv(D, BD)
@@ -172,7 +186,7 @@ def rebuild_kernel(
     n0 = tl.program_id(1) * N
     live = d < D
     d = d.to(tl.int64)
-    decay = load_decay_lanes(A, d, lane, live, n0, a_sd, a_sn, n_real, N)
+    decay = kept_state(scaled_A + (tl.program_id(1) * blocks + pid % blocks) * (N * BD), lane, N)
     bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
 
     first = c.to(tl.int64) * chunk
@@ -183,8 +197,8 @@ def rebuild_kernel(
     dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
     z_ptr = z + b * z_sb + token * z_sl + d * z_sd
     dy_ptr = dy + b * dy_sb + token * dy_sl + d * dy_sd
-    pairs = coupling_pointers(coupling + (b * L + token) * (2 * NP) + n0, lane, N)
-    kept_ptr = kept + ((b * slab_chunks + s) * (chunk // K) * NP + n0) * D + d
+    rows = coupling + (b * L + token) * (2 * NP) + n0
+    kept_ptr = kept + (((b * slab_chunks + s) * (chunk // K) * (NP // N) + n0 // N) * blocks + pid % blocks) * (N * BD)
     h = ()
     for r in tl.static_range(N):
         place = (b * n_chunks + c) * NP + n0 + lane_order(lane, r, N)
@@ -194,35 +208,43 @@ def rebuild_kernel(
         product = product + (tl.full((BD,), 1.0, tl.float32),)
     ask = zeros_like_state(d, N)
     total = tl.zeros((BD,), tl.float32)
+    grad_skip = tl.zeros((BD,), tl.float32)
     closed = 0
+    raws = load_rows(dt_ptr, way * dt_sl, 0, steps, live, U, MASK_L, MASKED)
+    us = load_rows(u_ptr, way * u_sl, 0, steps, live, U, MASK_L, MASKED)
+    dys = load_rows(dy_ptr, way * dy_sl, 0, steps, live, U, MASK_L, MASKED)
+    zs = load_rows(z_ptr, way * z_sl, 0, steps, live, U, MASK_L, MASKED) if HAS_GATE else us
     for i in range(0, steps, U):
         if i % K == 0:
-            for n in tl.static_range(N):
-                tl.store(kept_ptr + n * D, h[n], mask=live)
-            kept_ptr += NP * D
-        raws = ()
-        us = ()
-        zs = ()
-        dys = ()
+            keep_state(kept_ptr, h, lane, N)
+            kept_ptr += blocks.to(tl.int64) * (NP * BD)
+        more = tl.where(i + U < steps, U, 0)
+        ahead = more * way
+        u_ptr += ahead * u_sl
+        dt_ptr += ahead * dt_sl
+        z_ptr += ahead * z_sl
+        dy_ptr += ahead * dy_sl
+        next_raws = load_rows(dt_ptr, way * dt_sl, i + more, steps, live, U, MASK_L, MASKED)
+        next_us = load_rows(u_ptr, way * u_sl, i + more, steps, live, U, MASK_L, MASKED)
+        next_dys = load_rows(dy_ptr, way * dy_sl, i + more, steps, live, U, MASK_L, MASKED)
+        next_zs = load_rows(z_ptr, way * z_sl, i + more, steps, live, U, MASK_L, MASKED) if HAS_GATE else next_us
+        prefetch_coupling(rows + i * way * (2 * NP), ahead, lane, U, NP, BD, ASM)
         for j in tl.static_range(U):
             valid = live & (i + j < steps) if MASK_L else live
-            raws = raws + (load_row(dt_ptr + j * way * dt_sl, valid, MASKED),)
-            us = us + (load_row(u_ptr + j * way * u_sl, valid, MASKED),)
-            dys = dys + (load_row(dy_ptr + j * way * dy_sl, valid, MASKED),)
+            delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
+            at = (i + tl.minimum(j, steps - 1 - i) if MASK_L else i + j) * way * (2 * NP)
+            row_b = load_row_lanes(rows + at, lane, N, ASM)
+            row_c = load_row_lanes(rows + at + NP, lane, N, ASM)
+            grad = dys[j].to(tl.float32)
             if HAS_GATE:
-                zs = zs + (load_row(z_ptr + j * way * z_sl, valid, MASKED),)
-        for j in tl.static_range(U):
-            valid = live & (i + j < steps) if MASK_L else live
-            delta = step_size(raws[j], bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
-            at = (i + tl.minimum(j, steps - 1 - i) if MASK_L else i + j) * way * NP
-            row_b = load_pairs(pairs, at, N)
-            row_c = load_pairs(pairs, at + NP // 2, N)
-            grad = dys[j] * (zs[j] * sigmoid(zs[j])) if HAS_GATE else dys[j]
+                gate_in = zs[j].to(tl.float32)
+                grad = grad * (gate_in * sigmoid(gate_in))
+            x_in = us[j].to(tl.float32)
             if HAS_WALLS:
                 wall = wall_before(walls, b, first + i + j, L).to(tl.int32)
                 h = cut(h, wall, N)
                 closed = closed | wall
-            x = delta * us[j]
+            x = delta * x_in
             new_h = ()
             new_product = ()
             new_ask = ()
@@ -239,12 +261,16 @@ def rebuild_kernel(
             product = new_product
             ask = new_ask
             total += delta
-        u_ptr += U * way * u_sl
-        dt_ptr += U * way * dt_sl
-        z_ptr += U * way * z_sl
-        dy_ptr += U * way * dy_sl
+            grad_skip += x_in * grad
+        raws = next_raws
+        us = next_us
+        dys = next_dys
+        zs = next_zs
     store_state(asked + ((b * slab_chunks + s) * NP + n0) * D + d, ask, D, live, N)
-    tl.store(sums + (b * slab_chunks + s) * D + d, total, mask=live)
+    if n0 == 0:
+        tl.store(sums + (b * slab_chunks + s) * D + d, total, mask=live)
+        if HAS_SKIP:
+            tl.store(d_skip + (b * slab_chunks + s) * D + d, grad_skip, mask=live)
 
 
 @triton.jit
@@ -272,7 +298,7 @@ def adjoint_carry_kernel(
     n = tl.program_id(1)
     b = tl.program_id(2).to(tl.int64)
     live = d < D
-    state = n ^ (d & (N - 1) & 14)
+    state = n ^ (d & (N - 1) & 12)
     d = d.to(tl.int64)
     real = live & (state < n_real)
     decay = tl.load(A + d * a_sd + state * a_sn, mask=real, other=0.0).to(tl.float32) * LOG2E
@@ -301,7 +327,7 @@ def adjoint_carry_kernel(
 def gradient_kernel(
     u,
     dt,
-    A,
+    scaled_A,
     coupling,
     D_skip,
     z,
@@ -312,17 +338,15 @@ def gradient_kernel(
     asked,
     du,
     ddt,
-    dz,
+    dz_out,
     d_coupling,
     dA,
-    d_skip,
     d_bias,
     sum_y,
     sum_x,
     sum_a,
     L,
     D,
-    n_real,
     chunk,
     c0,
     slab_chunks,
@@ -333,8 +357,6 @@ def gradient_kernel(
     dt_sb,
     dt_sl,
     dt_sd,
-    a_sd,
-    a_sn,
     z_sb,
     z_sl,
     z_sd,
@@ -345,7 +367,6 @@ def gradient_kernel(
     N: tl.constexpr,
     BD: tl.constexpr,
     K: tl.constexpr,
-    U: tl.constexpr,
     HAS_SKIP: tl.constexpr,
     HAS_GATE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
@@ -354,12 +375,13 @@ def gradient_kernel(
     REVERSE: tl.constexpr,
     MASK_L: tl.constexpr,
     MASK_D: tl.constexpr,
+    ASM: tl.constexpr,
     FIRST: tl.constexpr,
     LAST: tl.constexpr,
 ):
     """Every gradient of a chunk. Per token, partial over BD channels: `d_coupling` (blocks, B, slab, 2, N).
 
-    Per chunk: `dA` (B, slab_chunks, NP, D), `d_skip` and `d_bias` (B, slab_chunks, D). With more states than
+    Per chunk: `dA` (B, slab_chunks, NP, D), `d_bias` (B, slab_chunks, D). With more states than
     one tile holds, one launch per tile adds the three sums over states to `sum_y`, `sum_x` and `sum_a`
     (fp32, (B, slab, D)), and the last one finishes du, ddt and dz from them.
     """
@@ -374,7 +396,6 @@ def gradient_kernel(
     batch = tl.num_programs(0) // (blocks * slab_chunks)
     live = d < D
     d = d.to(tl.int64)
-    decay = load_decay_lanes(A, d, lane, live, n0, a_sd, a_sn, n_real, N)
     bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
     skip = tl.load(D_skip + d, mask=live, other=0.0).to(tl.float32) if HAS_SKIP else 0.0
 
@@ -382,174 +403,150 @@ def gradient_kernel(
     first = (c0 + s).to(tl.int64) * chunk
     steps = tl.minimum(chunk, L - first).to(tl.int32)
     groups = (steps + K - 1) // K
+    slab_row = b * slab + s * chunk
+    part_ptr = d_coupling + block.to(tl.int64) * (batch * slab) * (2 * N) + lane % N
     way = tl.full((), -1 if REVERSE else 1, tl.int64)
+    decay = kept_state(scaled_A + (n0 // N * blocks + block) * (N * BD), lane, N)
     g = load_state(asked + ((b * slab_chunks + s) * NP + n0) * D + d, D, live, N, MASK_D)
     grad_A = zeros_like_state(d, N)
-    grad_skip = tl.zeros((BD,), tl.float32)
     grad_bias = tl.zeros((BD,), tl.float32)
     for r in range(0, groups):
         group = groups - 1 - r
-        k0 = group * K
-        h = load_state(kept + (((b * slab_chunks + s) * (chunk // K) + group) * NP + n0) * D + d, D, live, N, MASK_D)
-        entry = (h,)
-        token = L - 1 - (first + k0) if REVERSE else first + k0
+        i0 = group * K
+        place = ((b * slab_chunks + s) * (chunk // K) + group) * (NP // N) + n0 // N
+        h = kept_state(kept + (place * blocks + block) * (N * BD), lane, N)
+        token = L - 1 - (first + i0) if REVERSE else first + i0
         u_ptr = u + b * u_sb + token * u_sl + d * u_sd
         dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
-        pairs = coupling_pointers(coupling + (b * L + token) * (2 * NP) + n0, lane, N)
-        for j in tl.static_range(K - U):
-            valid = live & (k0 + j < steps) if MASK_L else live
-            delta = step_size(
-                load_row(dt_ptr + j * way * dt_sl, valid, MASKED), bias, valid, HAS_BIAS, SOFTPLUS, MASKED
-            )
-            x = delta * load_row(u_ptr + j * way * u_sl, valid, MASKED)
-            at = (tl.minimum(j, steps - 1 - k0) if MASK_L else j) * way * NP
+        z_ptr = z + b * z_sb + token * z_sl + d * z_sd
+        dy_ptr = dy + b * dy_sb + token * dy_sl + d * dy_sd
+        rows = coupling + (b * L + token) * (2 * NP) + n0
+        # What the group before needs, asked for while this one is computed; the first asks for itself again.
+        back = tl.where(group > 0, -K, 0) * way
+        turn = tl.minimum(lane % K, steps - 1)
+        aside = tl.minimum(lane // K * K, D - 1 - block * BD) - lane
+        prefetch(u_ptr + aside * u_sd + (back + turn * way) * u_sl, ASM)
+        prefetch(dt_ptr + aside * dt_sd + (back + turn * way) * dt_sl, ASM)
+        prefetch(dy_ptr + aside * dy_sd + (back + turn * way) * dy_sl, ASM)
+        prefetch(rows + (back + turn * way) * (2 * NP) + lane // K * (2 * NP * K // BD), ASM)
+        before = kept + ((place - tl.where(group > 0, NP // N, 0)) * blocks + block) * (N * BD)
+        for q in tl.static_range(N // 8):
+            prefetch(before + (q * BD + lane) * 8, ASM)
+        if HAS_GATE:
+            prefetch(z_ptr + aside * z_sd + (back + turn * way) * z_sl, ASM)
+        deltas = ()
+        us = ()
+        grads = ()
+        ys = ()
+        dzs = ()
+        decays = ()
+        olds = ()
+        dcs = ()
+        for j in tl.static_range(K):
+            valid = live & (i0 + j < steps) if MASK_L else live
+            raw = load_row(dt_ptr + j * way * dt_sl, valid, MASKED)
+            x_in = load_row(u_ptr + j * way * u_sl, valid, MASKED)
+            grad = load_row(dy_ptr + j * way * dy_sl, valid, MASKED)
+            delta = step_size(raw, bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
+            at = (tl.minimum(j, steps - 1 - i0) if MASK_L else j) * way * (2 * NP)
+            row_b = load_row_lanes(rows + at, lane, N, ASM)
+            row_c = load_row_lanes(rows + at + NP, lane, N, ASM)
+            dz = grad
+            if HAS_GATE:
+                gate_in = load_row(z_ptr + j * way * z_sl, valid, MASKED)
+                gate = sigmoid(gate_in)
+                dz = grad * (gate * (1.0 + gate_in * (1.0 - gate)))
+                grad = grad * (gate_in * gate)
             if HAS_WALLS:
-                h = cut(h, wall_before(walls, b, first + k0 + j, L), N)
-            h = advance(h, delta, x, decay, load_pairs(pairs, at, N), N)
-            if j % U == U - 1:
-                entry = entry + (h,)
-        for p in tl.static_range(K // U - 1, -1, -1):
-            i0 = k0 + p * U
-            h = entry[p]
-            z_ptr = z + b * z_sb + (token + p * U * way) * z_sl + d * z_sd
-            dy_ptr = dy + b * dy_sb + (token + p * U * way) * dy_sl + d * dy_sd
-            deltas = ()
-            slopes = ()
-            us = ()
-            grads = ()
-            dzs = ()
-            decays = ()
-            olds = ()
-            dcs = ()
-            dskips = ()
-            for j in tl.static_range(U):
-                valid = live & (i0 + j < steps) if MASK_L else live
-                raw = load_row(dt_ptr + (p * U + j) * way * dt_sl, valid, MASKED)
-                x_in = load_row(u_ptr + (p * U + j) * way * u_sl, valid, MASKED)
-                up = load_row(dy_ptr + j * way * dy_sl, valid, MASKED)
-                delta = step_size(raw, bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
-                at = (tl.minimum(p * U + j, steps - 1 - k0) if MASK_L else p * U + j) * way * NP
-                row_b = load_pairs(pairs, at, N)
-                row_c = load_pairs(pairs, at + NP // 2, N)
+                h = cut(h, wall_before(walls, b, first + i0 + j, L), N)
+            x = delta * x_in
+            y = skip * x_in if HAS_SKIP and FIRST else tl.zeros((BD,), tl.float32)
+            new_h = ()
+            dc = ()
+            a_j = ()
+            old_j = ()
+            for n in tl.static_range(N):
+                a = tl.exp2(delta * decay[n])
+                old = a * h[n]
+                now = x * row_b[n] + old
                 if HAS_GATE:
-                    gate_in = load_row(z_ptr + j * way * z_sl, valid, MASKED)
-                    gate = sigmoid(gate_in)
-                    grad = up * (gate_in * gate)
-                    dz_scale = up * (gate * (1.0 + gate_in * (1.0 - gate)))
-                else:
-                    grad = up
-                if HAS_WALLS:
-                    h = cut(h, wall_before(walls, b, first + i0 + j, L), N)
-                x = delta * x_in
-                y = skip * x_in if HAS_SKIP else tl.zeros((BD,), tl.float32)
-                new_h = ()
-                dc = ()
-                a_j = ()
-                old_j = ()
-                for n in tl.static_range(N):
-                    a = tl.exp2(delta * decay[n])
-                    old = a * h[n]
-                    now = x * row_b[n] + old
                     y = row_c[n] * now + y
-                    dc = dc + (grad * now,)
-                    a_j = a_j + (a,)
-                    old_j = old_j + (old,)
-                    new_h = new_h + (now,)
-                h = new_h
-                decays = decays + (a_j,)
-                olds = olds + (old_j,)
-                dcs = dcs + (sum_over_lanes(dc, lane, N),)
-                deltas = deltas + (delta,)
-                us = us + (x_in,)
-                grads = grads + (grad,)
-                if SOFTPLUS and LAST:
-                    slopes = slopes + (sigmoid(raw + bias),)
-                if HAS_GATE:
-                    if FIRST and LAST:
-                        dzs = dzs + (dz_scale * y,)
-                    else:
-                        dzs = dzs + (dz_scale,)
-                        dskips = dskips + (y,)
-            dus = ()
-            ddts = ()
-            dbs = ()
-            for j in tl.static_range(U - 1, -1, -1):
-                at = (tl.minimum(p * U + j, steps - 1 - k0) if MASK_L else p * U + j) * way * NP
-                row_b = load_pairs(pairs, at, N)
-                row_c = load_pairs(pairs, at + NP // 2, N)
-                delta = deltas[j]
-                x = delta * us[j]
-                real = live & (i0 + j < steps)
-                from_x = tl.zeros((BD,), tl.float32)
-                from_a = tl.zeros((BD,), tl.float32)
-                new_g = ()
-                new_A = ()
-                db = ()
-                for n in tl.static_range(N):
-                    full = grads[j] * row_c[n] + g[n]
-                    from_x = full * row_b[n] + from_x
-                    through = full * olds[j][n]
-                    if MASK_L:
-                        through = tl.where(real, through, 0.0)
-                    from_a = through * decay[n] + from_a
-                    new_A = new_A + (through * delta + grad_A[n],)
-                    db = db + (full * x,)
-                    new_g = new_g + (full * decays[j][n],)
-                g = new_g
-                grad_A = new_A
-                if HAS_WALLS:
-                    g = cut(g, wall_before(walls, b, first + i0 + j, L), N)
-                dbs = dbs + (sum_over_lanes(db, lane, N),)
-                dus = dus + (from_x,)
-                ddts = ddts + (from_a,)
-            out_token = token + p * U * way
-            slab_row = b * slab + (s * chunk + i0)
-            for j in tl.static_range(U):
+                dc = dc + (grad * now,)
+                a_j = a_j + (a,)
+                old_j = old_j + (old,)
+                new_h = new_h + (now,)
+            h = new_h
+            decays = decays + (a_j,)
+            olds = olds + (old_j,)
+            dcs = dcs + (sum_over_lanes(dc, lane, N),)
+            deltas = deltas + (delta,)
+            us = us + (x_in,)
+            grads = grads + (grad,)
+            dzs = dzs + (dz,)
+            ys = ys + (y,)
+        for j in tl.static_range(K):
+            store_row(part_ptr + (slab_row + i0 + j) * (2 * N) + N, dcs[j], (lane < N) & (i0 + j < steps), True)
+            if HAS_GATE:
                 valid = live & (i0 + j < steps) if MASK_L else live
-                from_x = dus[U - 1 - j]
-                from_a = ddts[U - 1 - j] * LN2
-                both = merge(dbs[U - 1 - j], dcs[j], lane, 16)
-                n = lane % N
-                part = d_coupling + ((block * batch * slab + slab_row + j) * 2 + lane // 16) * N + n
-                tl.store(part, both, mask=(lane % 16 < N) & (i0 + j < steps))
-                sums = (slab_row + j) * D + d
+                at_sum = (slab_row + i0 + j) * D + d
+                y = ys[j]
                 if not FIRST:
-                    from_x += tl.load(sum_x + sums, mask=valid, other=0.0)
-                    from_a += tl.load(sum_a + sums, mask=valid, other=0.0)
+                    y += tl.load(sum_y + at_sum, mask=valid, other=0.0)
                 if LAST:
-                    du_t = deltas[j] * from_x
-                    if HAS_SKIP:
-                        du_t += skip * grads[j]
-                        grad_skip += us[j] * grads[j]
-                    ddt_t = us[j] * from_x + from_a
-                    if SOFTPLUS:
-                        ddt_t = ddt_t * slopes[j]
-                    if MASKED:
-                        ddt_t = tl.where(valid, ddt_t, 0.0)
-                    grad_bias += ddt_t
-                    at_out = (b * L + out_token + j * way) * D + d
-                    tl.store(du + at_out, du_t, mask=valid)
-                    tl.store(ddt + at_out, ddt_t, mask=valid)
-                    if HAS_GATE:
-                        dz_t = dzs[j]
-                        if not FIRST:
-                            y = dskips[j] + tl.load(sum_y + sums, mask=valid, other=0.0)
-                            dz_t = dz_t * y
-                        tl.store(dz + at_out, dz_t, mask=valid)
+                    store_row(dz_out + (b * L + token + j * way) * D + d, dzs[j] * y, valid, MASKED)
                 else:
-                    tl.store(sum_x + sums, from_x, mask=valid)
-                    tl.store(sum_a + sums, from_a, mask=valid)
-                    if HAS_GATE:
-                        y = dskips[j]
-                        if not FIRST:
-                            y += tl.load(sum_y + sums, mask=valid, other=0.0)
-                        tl.store(sum_y + sums, y, mask=valid)
+                    store_row(sum_y + at_sum, y, valid, MASKED)
+        for j in tl.static_range(K - 1, -1, -1):
+            valid = live & (i0 + j < steps) if MASK_L else live
+            at = (tl.minimum(j, steps - 1 - i0) if MASK_L else j) * way * (2 * NP)
+            row_b = load_row_lanes(rows + at, lane, N, ASM, True)
+            row_c = load_row_lanes(rows + at + NP, lane, N, ASM, True)
+            x = deltas[j] * us[j]
+            du_t = tl.zeros((BD,), tl.float32)
+            ddt_t = tl.zeros((BD,), tl.float32)
+            new_g = ()
+            new_A = ()
+            db = ()
+            for n in tl.static_range(N):
+                full = grads[j] * row_c[n] + g[n]
+                du_t = full * row_b[n] + du_t
+                through = full * olds[j][n]
+                if MASK_L:
+                    through = tl.where(valid, through, 0.0)
+                ddt_t = through * decay[n] + ddt_t
+                new_A = new_A + (through * deltas[j] + grad_A[n],)
+                db = db + (full * x,)
+                new_g = new_g + (full * decays[j][n],)
+            g = new_g
+            grad_A = new_A
+            if HAS_WALLS:
+                g = cut(g, wall_before(walls, b, first + i0 + j, L), N)
+            at_out = (b * L + token + j * way) * D + d
+            at_sum = (slab_row + i0 + j) * D + d
+            db_t = sum_over_lanes(db, lane, N)
+            store_row(part_ptr + (slab_row + i0 + j) * (2 * N), db_t, (lane < N) & (i0 + j < steps), True)
+            if not FIRST:
+                du_t += tl.load(sum_x + at_sum, mask=valid, other=0.0)
+                ddt_t += tl.load(sum_a + at_sum, mask=valid, other=0.0)
+            if LAST:
+                ddt_t = us[j] * du_t + ddt_t * LN2
+                du_t = deltas[j] * du_t
+                if HAS_SKIP:
+                    du_t += skip * grads[j]
+                if SOFTPLUS:
+                    ddt_t = ddt_t * softplus_slope(deltas[j])
+                if MASKED:
+                    ddt_t = tl.where(valid, ddt_t, 0.0)
+                grad_bias += ddt_t
+                store_row(du + at_out, du_t, valid, MASKED)
+                store_row(ddt + at_out, ddt_t, valid, MASKED)
+            else:
+                store_row(sum_x + at_sum, du_t, valid, MASKED)
+                store_row(sum_a + at_sum, ddt_t, valid, MASKED)
     place = b * slab_chunks + s
     store_state(dA + (place * NP + n0) * D + d, grad_A, D, live, N)
     if LAST:
         tl.store(d_bias + place * D + d, grad_bias, mask=live)
-        if HAS_SKIP:
-            tl.store(d_skip + place * D + d, grad_skip, mask=live)
 
 
 @triton.jit

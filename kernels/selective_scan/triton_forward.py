@@ -5,7 +5,7 @@ states needs no shuffles and walks the tokens of its chunk in order. The README 
 
 Steps are counted in scan order; step i is token i, or token L - 1 - i with `REVERSE`. A *wall* before a
 step cuts the recurrence there. `coupling` is fp32 (B, L, 2, N): the rows of B and of C side by side, read
-two numbers at a time.
+four numbers at a time.
 """
 
 # ruff: noqa: RUF005 (Triton tuples grow by addition)
@@ -47,15 +47,78 @@ def load_row(ptr, mask, MASKED: tl.constexpr):
 
 
 @triton.jit
-def load_coupling(ptr, N: tl.constexpr):
-    """N numbers that all lanes share, as scalars, from an 8-byte aligned row."""
-    pairs = ptr.to(tl.pointer_type(tl.int64))
+def store_row(ptr, value, mask, MASKED: tl.constexpr):
+    if MASKED:
+        tl.store(ptr, value, mask=mask)
+    else:
+        tl.store(ptr, value)
+
+
+@triton.jit
+def load_four(ptr, ASM: tl.constexpr, AGAIN: tl.constexpr = False):
+    """Four neighbouring numbers from a 16-byte aligned address (of each lane), never written by the same kernel.
+
+    As one instruction on a GPU. Besides, Triton's coalescing pass takes seconds over so many loads and
+    does not see these; its interpreter knows no assembly. `AGAIN` asks for a second load of what an earlier
+    one got, instead of registers that hold it until then: a different instruction, lest they be merged.
+    """
+    if ASM:
+        return tl.inline_asm_elementwise(
+            "ld.global.v4.f32 {$0, $1, $2, $3}, [$4];" if AGAIN else "ld.global.nc.v4.f32 {$0, $1, $2, $3}, [$4];",
+            "=f,=f,=f,=f,l",
+            [ptr.to(tl.int64)],
+            dtype=(tl.float32, tl.float32, tl.float32, tl.float32),
+            is_pure=not AGAIN,
+            pack=1,
+        )
+    return tl.load(ptr), tl.load(ptr + 1), tl.load(ptr + 2), tl.load(ptr + 3)
+
+
+@triton.jit
+def load_rows(ptr, stride, i, steps, live, U: tl.constexpr, MASK_L: tl.constexpr, MASKED: tl.constexpr):
+    """The rows of U steps from step i on, `ptr` at the first, in their own dtype; zero where masked."""
     out = ()
-    for i in tl.static_range(N // 2):
-        v = tl.load(pairs + i)
-        lo = v.to(tl.int32).to(tl.float32, bitcast=True)
-        hi = (v >> 32).to(tl.int32).to(tl.float32, bitcast=True)
-        out = out + (lo, hi)
+    for j in tl.static_range(U):
+        if MASKED:
+            valid = live & (i + j < steps) if MASK_L else live
+            out = out + (tl.load(ptr + j * stride, mask=valid, other=0.0),)
+        else:
+            out = out + (tl.load(ptr + j * stride),)
+    return out
+
+
+@triton.jit
+def prefetch(ptr, ASM: tl.constexpr):
+    """Ask for each lane's address to be in the L1 cache soon. Reads are so short that their latency decides."""
+    if ASM:
+        tl.inline_asm_elementwise(
+            "prefetch.global.L1 [$1]; mov.b32 $0, 0;",
+            "=r,l",
+            [ptr.to(tl.int64)],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )
+
+
+@triton.jit
+def prefetch_coupling(row, ahead, lane, U: tl.constexpr, NP: tl.constexpr, BD: tl.constexpr, ASM: tl.constexpr):
+    """The rows of the U steps that begin `ahead` tokens from `row`, which lie next to one another."""
+    first = row + tl.where(ahead < 0, ahead - (U - 1), ahead) * (2 * NP)
+    SPAN: tl.constexpr = U * 2 * NP
+    if SPAN >= BD:
+        prefetch(first + lane * (SPAN // BD), ASM)
+    else:
+        prefetch(first + lane % SPAN, ASM)
+
+
+@triton.jit
+def load_coupling(row, N: tl.constexpr, ASM: tl.constexpr):
+    """N numbers that all lanes share, as scalars."""
+    out = ()
+    for i in tl.static_range(N // 4):
+        a, b, c, d = load_four(row + 4 * i, ASM)
+        out = out + (a, b, c, d)
     return out
 
 
@@ -178,6 +241,7 @@ def state_kernel(
     REVERSE: tl.constexpr,
     MASK_L: tl.constexpr,
     MASK_D: tl.constexpr,
+    ASM: tl.constexpr,
 ):
     """What a chunk leaves when it begins from zero, (B, chunks, NP, D), and its sum of dt, (B, chunks, D)."""
     MASKED: tl.constexpr = MASK_L or MASK_D
@@ -201,28 +265,30 @@ def state_kernel(
     row_ptr = coupling + (b * L + token) * (2 * NP) + n0
     h = zeros_like_state(d, N)
     total = tl.zeros((BD,), tl.float32)
+    raws = load_rows(dt_ptr, way * dt_sl, 0, steps, live, U, MASK_L, MASKED)
+    us = load_rows(u_ptr, way * u_sl, 0, steps, live, U, MASK_L, MASKED)
     for i in range(0, steps, U):
-        raws = ()
-        us = ()
+        # The next group is on its way while this one is computed; the last one fetches itself again.
+        more = tl.where(i + U < steps, U, 0)
+        ahead = more * way
+        u_ptr += ahead * u_sl
+        dt_ptr += ahead * dt_sl
+        next_raws = load_rows(dt_ptr, way * dt_sl, i + more, steps, live, U, MASK_L, MASKED)
+        next_us = load_rows(u_ptr, way * u_sl, i + more, steps, live, U, MASK_L, MASKED)
+        prefetch_coupling(row_ptr, ahead, tl.arange(0, BD), U, NP, BD, ASM)
         for j in tl.static_range(U):
             valid = live & (i + j < steps) if MASK_L else live
-            raws = raws + (load_row(dt_ptr + j * way * dt_sl, valid, MASKED),)
-            us = us + (load_row(u_ptr + j * way * u_sl, valid, MASKED),)
-        for j in tl.static_range(U):
-            valid = live & (i + j < steps) if MASK_L else live
-            delta = step_size(raws[j], bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
-            if MASK_L:
-                # A masked step reads the last real row: its x is zero.
-                row = load_coupling(row_ptr + tl.minimum(j, steps - 1 - i) * way * (2 * NP), N)
-            else:
-                row = load_coupling(row_ptr + j * way * (2 * NP), N)
+            delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
+            # A masked step reads the last real row: its x is zero.
+            at = tl.minimum(j, steps - 1 - i) if MASK_L else j
+            row = load_coupling(row_ptr + at * way * (2 * NP), N, ASM)
             if HAS_WALLS:
                 h = cut(h, wall_before(walls, b, first + i + j, L), N)
-            h = advance(h, delta, delta * us[j], decay, row, N)
+            h = advance(h, delta, delta * us[j].to(tl.float32), decay, row, N)
             total += delta
-        u_ptr += U * way * u_sl
-        dt_ptr += U * way * dt_sl
-        row_ptr += U * way * (2 * NP)
+        raws = next_raws
+        us = next_us
+        row_ptr += ahead * (2 * NP)
     place = (b * n_chunks + c) * NP + n0
     store_state(states + place * D + d, h, D, live, N)
     tl.store(sums + (b * n_chunks + c) * D + d, total, mask=live)
@@ -322,6 +388,7 @@ def output_kernel(
     REVERSE: tl.constexpr,
     MASK_L: tl.constexpr,
     MASK_D: tl.constexpr,
+    ASM: tl.constexpr,
     FIRST: tl.constexpr,
     LAST: tl.constexpr,
 ):
@@ -352,48 +419,54 @@ def output_kernel(
     y_ptr = y + (b * L + token) * D + d
     sum_ptr = sum_y + (b * L + token) * D + d
     h = load_state(states + ((b * n_chunks + c) * NP + n0) * D + d, D, live, N, MASK_D)
+    raws = load_rows(dt_ptr, way * dt_sl, 0, steps, live, U, MASK_L, MASKED)
+    us = load_rows(u_ptr, way * u_sl, 0, steps, live, U, MASK_L, MASKED)
+    zs = load_rows(z_ptr, way * z_sl, 0, steps, live, U, MASK_L, MASKED) if HAS_GATE and LAST else us
     for i in range(0, steps, U):
-        raws = ()
-        us = ()
-        zs = ()
-        ys = ()
-        for j in tl.static_range(U):
-            valid = live & (i + j < steps) if MASK_L else live
-            raws = raws + (load_row(dt_ptr + j * way * dt_sl, valid, MASKED),)
-            us = us + (load_row(u_ptr + j * way * u_sl, valid, MASKED),)
-            if HAS_GATE and LAST:
-                zs = zs + (load_row(z_ptr + j * way * z_sl, valid, MASKED),)
-            if FIRST:
-                ys = ys + (skip * us[j],) if HAS_SKIP else ys + (tl.zeros((BD,), tl.float32),)
-            else:
-                ys = ys + (load_row(sum_ptr + j * way * D, valid, MASKED),)
+        # The next group is on its way while this one is computed; the last one fetches itself again.
+        more = tl.where(i + U < steps, U, 0)
+        ahead = more * way
+        u_ptr += ahead * u_sl
+        dt_ptr += ahead * dt_sl
+        z_ptr += ahead * z_sl
+        next_raws = load_rows(dt_ptr, way * dt_sl, i + more, steps, live, U, MASK_L, MASKED)
+        next_us = load_rows(u_ptr, way * u_sl, i + more, steps, live, U, MASK_L, MASKED)
+        if HAS_GATE and LAST:
+            next_zs = load_rows(z_ptr, way * z_sl, i + more, steps, live, U, MASK_L, MASKED)
+        else:
+            next_zs = next_us
+        prefetch_coupling(row_ptr, ahead, tl.arange(0, BD), U, NP, BD, ASM)
         out = ()
         for j in tl.static_range(U):
             valid = live & (i + j < steps) if MASK_L else live
-            delta = step_size(raws[j], bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
+            delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
+            x_in = us[j].to(tl.float32)
             at = tl.minimum(j, steps - 1 - i) if MASK_L else j
-            row_b = load_coupling(row_ptr + at * way * (2 * NP), N)
-            row_c = load_coupling(row_ptr + at * way * (2 * NP) + NP, N)
+            row_b = load_coupling(row_ptr + at * way * (2 * NP), N, ASM)
+            row_c = load_coupling(row_ptr + at * way * (2 * NP) + NP, N, ASM)
             if HAS_WALLS:
                 h = cut(h, wall_before(walls, b, first + i + j, L), N)
-            h = advance(h, delta, delta * us[j], decay, row_b, N)
-            total = ys[j]
+            h = advance(h, delta, delta * x_in, decay, row_b, N)
+            if not FIRST:
+                total = load_row(sum_ptr + j * way * D, valid, MASKED)
+            elif HAS_SKIP:
+                total = skip * x_in
+            else:
+                total = tl.zeros((BD,), tl.float32)
             for n in tl.static_range(N):
                 total = row_c[n] * h[n] + total
             if HAS_GATE and LAST:
-                total = total * (zs[j] * sigmoid(zs[j]))
+                gate_in = zs[j].to(tl.float32)
+                total = total * (gate_in * sigmoid(gate_in))
             out = out + (total,)
         for j in tl.static_range(U):
             valid = live & (i + j < steps) if MASK_L else live
             ptr = y_ptr + j * way * D if LAST else sum_ptr + j * way * D
-            if MASKED:
-                tl.store(ptr, out[j], mask=valid)
-            else:
-                tl.store(ptr, out[j])
-        u_ptr += U * way * u_sl
-        dt_ptr += U * way * dt_sl
-        z_ptr += U * way * z_sl
-        row_ptr += U * way * (2 * NP)
+            store_row(ptr, out[j], valid, MASKED)
+        raws = next_raws
+        us = next_us
+        zs = next_zs
+        row_ptr += ahead * (2 * NP)
         y_ptr += U * way * D
         sum_ptr += U * way * D
     if c == n_chunks - 1:

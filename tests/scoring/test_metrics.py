@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from genomamba.scoring import metrics
 from genomamba.scoring.metrics import (
     ConsequenceBaseline,
     Figure,
@@ -30,7 +31,8 @@ def test_one_class_has_no_figure() -> None:
     assert str(auroc(labels, scores)) == "NA"
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_interval_covers_the_truth_about_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "BOOTSTRAPS", 100)
     random = np.random.default_rng(0)
     truth, hits = 0.7602, 0  # Φ(1/√2): scores N(0, 1) and N(1, 1)
     for _ in range(40):
