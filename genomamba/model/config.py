@@ -185,6 +185,29 @@ def layer_names(pattern: str, n_layer: int) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class MaskingConfig:
+    """Attributes:
+    share: of bases that are to be predicted.
+    hidden: of these, the share that [MASK] replaces.
+    random: of these, the share that a random base replaces; the others stay.
+    """
+
+    share: float = 0.15
+    hidden: float = 0.8
+    random: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field in ("share", "hidden", "random"):
+            value = getattr(self, field)
+            if not 0 <= value <= 1:
+                raise ConfigError("it must lie in [0, 1]", "change it", field=f"masking.{field}", value=value)
+        if self.hidden + self.random > 1:
+            raise ConfigError(
+                "hidden + random must not exceed 1", "change one", field="masking.hidden", value=self.hidden
+            )
+
+
+@dataclass(frozen=True)
 class VariantHeadConfig:
     """Attributes:
     d_hidden: width of the head's hidden layer.

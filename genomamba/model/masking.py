@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from genomamba.errors import ConfigError
 from genomamba.genome import alphabet
-
-
-@dataclass(frozen=True)
-class MaskingConfig:
-    """Attributes:
-    share: of bases that are to be predicted.
-    hidden: of these, the share that [MASK] replaces.
-    random: of these, the share that a random base replaces; the others stay.
-    """
-
-    share: float = 0.15
-    hidden: float = 0.8
-    random: float = 0.1
-
-    def __post_init__(self) -> None:
-        for field in ("share", "hidden", "random"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise ConfigError("it must lie in [0, 1]", "change it", field=field, value=getattr(self, field))
-        if self.hidden + self.random > 1:
-            raise ConfigError("hidden + random must not exceed 1", "change one", field="hidden", value=self.hidden)
+from genomamba.model.config import MaskingConfig
 
 
 class Masked(NamedTuple):

@@ -38,6 +38,9 @@ class Sampling(NamedTuple):
     allowed: tuple[int, ...] = alphabet.BASES
 
 
+EVERY_BASE = Sampling()
+
+
 def prefill(model: CausalLM, ids: Tensor) -> Continuation:
     """Reads ids (B, L), L ≥ 1, in parallel."""
     hidden, state = model.backbone(ids)
@@ -63,7 +66,7 @@ def generate(
     model: CausalLM,
     prompt: Tensor,
     length: int,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = EVERY_BASE,
     *,
     seed: int = 0,
     stop: Sequence[Sequence[int]] = (),
