@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from genomamba.model.config import ModelConfig
 from genomamba.model.mixer import Mixer
@@ -46,6 +45,7 @@ class BidirectionalMixer(nn.Module):
             return self.out_proj(torch.cat([y_ahead, y_back], -1)), None
         out = self.ahead.out_proj
         if self.strategy == "add" and self.tied:
-            return F.linear(y_ahead + y_back, out.weight, None if out.bias is None else 2 * out.bias), None
+            y = out(y_ahead + y_back)
+            return (y if out.bias is None else y + out.bias), None  # each direction brings its bias
         y_ahead, y_back = out(y_ahead), (out if self.tied else self.back.out_proj)(y_back)
         return (y_ahead + y_back if self.strategy == "add" else y_ahead * y_back), None
