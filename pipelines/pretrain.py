@@ -1,4 +1,4 @@
-"""Train a causal Mamba language model on a reference genome.
+"""Train a language model on a reference genome: causal, or masked and then in both directions if so configured.
 
 Windows are drawn at random from the sequenced parts of the reference, on both strands; held-out regions are
 never shown. The run folder receives the model, metrics.csv and the resolved configuration.
@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from genomamba.model.config import ModelConfig
+from genomamba.model.config import MaskingConfig, ModelConfig
 from genomamba.pipelines.options import option
 from genomamba.tasks.config import Device, OptimizerConfig, Precision
 
@@ -48,6 +48,8 @@ class Config:
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
     rna: bool = option("read U as T", False)
     force: bool = option("replace an existing run folder", False)
+    objective: Literal["causal", "masked"] = option("predict the next base, or bases that are hidden", "causal")
+    masking: MaskingConfig = option("which bases a masked model predicts", MaskingConfig())
     resume: bool = option("go on from the last good checkpoint of the run folder, to the same bits", False)
     checkpoint_every: int | None = option("steps between checkpoints; when not given, as validations", None)
     keep: int = option("checkpoints kept, besides the best", 2)
@@ -63,13 +65,13 @@ def run(config: Config) -> int:
     from genomamba.data.windows import whole_contigs
     from genomamba.errors import ConfigError
     from genomamba.genome.interval import parse_region
-    from genomamba.model.backbone import CausalLM
+    from genomamba.model.backbone import CausalLM, MaskedLM
     from genomamba.model.folder import save_model
     from genomamba.pipelines.bed_regions import place_bed, skipped
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.run_folder import check_free, provenance, resume_run, start_run
     from genomamba.tasks.checkpoints import Checkpoints, last_good
-    from genomamba.tasks.pretrain import PretrainTask
+    from genomamba.tasks.pretrain import MaskedPretrainTask, PretrainTask
     from genomamba.tasks.progress import TrainingProgress
     from genomamba.tasks.step_log import StepLog
     from genomamba.tasks.stop_signals import StopSignals
@@ -104,13 +106,20 @@ def run(config: Config) -> int:
         softmask_weight=config.softmask_weight,
         workers=config.workers,
     )
+    model: CausalLM | MaskedLM
+    if config.objective == "masked":
+        model = MaskedLM(config.model)
+        task: PretrainTask = MaskedPretrainTask(
+            model, config.optimizer, config.steps, config.masking, config.seed, config.batch_size
+        )
+    else:
+        model = CausalLM(config.model)
+        task = PretrainTask(model, config.optimizer, config.steps)
     folder = (
         resume_run(config.output, config, FREE)
         if config.resume
         else start_run(config.output, config, force=config.force)
     )
-    model = CausalLM(config.model)
-    task = PretrainTask(model, config.optimizer, config.steps)
     made_with = {"reference": reference.fingerprint}
     found = last_good(folder, task.state_dict(), made_with) if config.resume else None
     if config.resume:
@@ -177,9 +186,9 @@ def card(config: Config, facts: dict, model: object) -> str:
     assert isinstance(model, nn.Module)
     parameters = sum(p.numel() for p in model.parameters())
     bits = facts["valid_bits_per_base"]
-    return f"""# Causal Mamba language model
+    return f"""# {config.objective.capitalize()} language model
 
-{parameters:,} parameters (d_model {config.model.d_model}, {config.model.n_layer} layers,
+{parameters:,} parameters ({config.model.layers}, d_model {config.model.d_model}, {config.model.n_layer} layers,
 d_state {config.model.d_state}). One token is one base; ids are those of `genomamba.genome.alphabet`.
 
 - Trained on {facts["trained_on_bases"]:,} bases of `{facts["reference"]["path"]}`

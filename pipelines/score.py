@@ -57,7 +57,9 @@ def run(config: Config) -> int:
     from genomamba.data.variants import classify
     from genomamba.data.vcf import VcfReader
     from genomamba.data.vcf_write import VcfWriter
+    from genomamba.errors import CheckpointError
     from genomamba.files import refuse_existing
+    from genomamba.model.backbone import MaskedLM
     from genomamba.model.folder import load_model
     from genomamba.pipelines.model_provenance import model_window
     from genomamba.pipelines.open_reference import open_reference
@@ -69,6 +71,12 @@ def run(config: Config) -> int:
         refuse_existing(config.output, force=config.force)
     device = resolve_device(config.device)
     model = load_model(config.model)
+    if isinstance(model, MaskedLM):
+        raise CheckpointError(
+            "a masked language model has no log-likelihood of a sequence",
+            "give a causal one or a classifier",
+            file=config.model,
+        )
     window = config.window or model_window(config.model)
     reference = open_reference(config.reference, rna=config.rna)
     name = model_name(config.model)

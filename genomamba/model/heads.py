@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from genomamba.errors import ConfigError
 from genomamba.kernels.selective_scan import Impl
 from genomamba.model.backbone import Backbone, base_log_probability
 from genomamba.model.config import ModelConfig, VariantHeadConfig
@@ -29,10 +30,17 @@ class VariantClassifier(nn.Module):
     A causal model sees an allele only in what follows it, so the features are the hidden states pooled
     over the allele with its flank and over everything from the allele on, for alt minus ref and for ref,
     and the log-likelihood ratio. On the second strand the other side of the context is what follows.
+
+    Raises:
+        ConfigError: the configuration looks ahead, which these features are not made for.
     """
 
     def __init__(self, config: ModelConfig, head: VariantHeadConfig, impl: Impl = "auto") -> None:
         super().__init__()
+        if not config.is_causal:
+            raise ConfigError(
+                "a variant classifier is built on a causal model", "pretrain with the causal objective", field="model"
+            )
         self.config, self.head_config = config, head
         self.backbone = Backbone(config, impl)
         self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from genomamba.errors import ConfigError
 from genomamba.genome import alphabet
 from genomamba.model.config import ModelConfig, VariantHeadConfig
 from genomamba.model.heads import SequencePair, VariantClassifier, pair_llr
@@ -78,6 +79,11 @@ def test_pair_llr_counts_no_n() -> None:
     logits[:, 1, alphabet.G] = 1.0
     llr = pair_llr(logits, SequencePair(ids, torch.full((1, 1, 2), 3), torch.zeros(1, 1, 2, 2, dtype=torch.long)))
     assert float(llr) == pytest.approx(1.0)
+
+
+def test_a_model_that_looks_ahead_is_refused() -> None:
+    with pytest.raises(ConfigError, match="causal"):
+        VariantClassifier(ModelConfig(bidirectional=True), VariantHeadConfig())
 
 
 def test_temperature_divides_the_logit(model: VariantClassifier) -> None:

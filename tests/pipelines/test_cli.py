@@ -53,7 +53,10 @@ def test_version(run_cli: RunCli) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("nope", "nope: no such command; choose from demo, evaluate, finetune, index, info, pretrain, report, score"),
+        (
+            "nope",
+            "nope: no such command; choose from demo, evaluate, export, finetune, import, index, info, pretrain, ",
+        ),
         ("finetune", None),
         ("finetune nope", "finetune nope: no such command; choose from variants"),
         ("pretrain --windw 3 -r a -o b", "--windw: unknown option; the nearest is --window"),
