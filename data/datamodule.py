@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from genomamba.data.datasets import FixedWindows, KeySampler, TrainingWindows, WindowReader, collate
+from genomamba.data.datasets import FixedWindows, RunSampler, TrainingWindows, WindowReader, collate
 from genomamba.data.reference import Reference
 from genomamba.data.windows import RandomWindows, sequenced_regions, subtract, tiles
 from genomamba.genome.interval import Interval
@@ -23,7 +26,8 @@ class ReferenceWindows(LightningDataModule):
         test: regions that nothing here may see.
         window: bases per training window.
         batch_size: windows per batch.
-        windows_per_epoch: training samples per epoch.
+        steps: batches of the whole run.
+        steps_per_epoch: batches per epoch.
         seed: of window positions and strands.
         both_strands: whether half of the windows are reverse-complemented.
         softmask_weight: what a lower-case base counts in the loss.
@@ -39,7 +43,8 @@ class ReferenceWindows(LightningDataModule):
         *,
         window: int,
         batch_size: int,
-        windows_per_epoch: int,
+        steps: int,
+        steps_per_epoch: int,
         seed: int,
         both_strands: bool,
         softmask_weight: float,
@@ -51,20 +56,38 @@ class ReferenceWindows(LightningDataModule):
         self.training_regions = sequenced_regions(reference, subtract(include, [*valid, *test]))
         random = RandomWindows(self.training_regions, window, seed=seed, both_strands=both_strands)
         self.training = TrainingWindows(random, reader)
-        self.sampler = KeySampler(windows_per_epoch)
+        self.steps, self.steps_per_epoch, self.first_step = steps, steps_per_epoch, 0
         self.validation = FixedWindows(tiles(sequenced_regions(reference, valid), window), reader)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the order of samples, which is all that decides what comes next."""
+        return {"samples": self.trainer.global_step * self.batch_size} if self.trainer is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.first_step = state_dict["samples"] // self.batch_size
+
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(
-            self.training,
-            batch_size=self.batch_size,
-            sampler=self.sampler,
-            collate_fn=collate,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-        )
+        """Every sample that is still to come, and one batch more: a loader must not be empty."""
+        total, per_epoch = ((steps * self.batch_size) for steps in (self.steps + 1, self.steps_per_epoch))
+        sampler = RunSampler(total, per_epoch, self.first_step * self.batch_size)
+        return self._loader(self.training, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader:
+        return self._loader(self.validation)
+
+    def _loader(self, data: Dataset, **kwargs: Any) -> DataLoader:
         return DataLoader(
-            self.validation, batch_size=self.batch_size, collate_fn=collate, num_workers=self.workers, shuffle=False
+            data,
+            batch_size=self.batch_size,
+            collate_fn=collate,
+            num_workers=self.workers,
+            worker_init_fn=_leave_signals_to_the_parent,
+            generator=torch.Generator(),  # of its own: a new iterator must not advance the one that dropout draws from
+            **kwargs,
         )
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C and `kill` on a process group reach workers too, which must live until the checkpoint is written."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

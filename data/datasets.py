@@ -92,6 +92,25 @@ class KeySampler(Sampler[SampleKey]):
         return np.random.Generator(np.random.Philox(key=seed, counter=[0, 2, self.epoch, 0])).permutation(self.size)
 
 
+class RunSampler(Sampler[SampleKey]):
+    """The keys of a whole run in order, from any place on: sample n is number n mod E of epoch n div E.
+
+    Args:
+        total: samples of the run.
+        per_epoch: samples of an epoch, E.
+        start: the first one wanted.
+    """
+
+    def __init__(self, total: int, per_epoch: int, start: int = 0) -> None:
+        self.total, self.per_epoch, self.start = total, per_epoch, start
+
+    def __len__(self) -> int:
+        return self.total - self.start
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        return (SampleKey(*divmod(number, self.per_epoch)) for number in range(self.start, self.total))
+
+
 def collate(windows: Sequence[Window]) -> Batch:
     """Right-pads to the longest."""
     length = max(window.ids.size for window in windows)

@@ -15,7 +15,16 @@ from genomamba.pipelines.options import option
 from genomamba.tasks.config import Device, OptimizerConfig, Precision
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from genomamba.data.reference import Reference
+    from genomamba.tasks.checkpoints import Found
+
+
+# What may change when a run goes on: none of it has a say in the result. (The reference's content is checked.)
+FREE = frozenset(
+    {"reference", "output", "workers", "device", "force", "resume", "checkpoint_every", "keep", "step_log"}
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,10 @@ class Config:
     force: bool = option("replace an existing run folder", False)
     objective: Literal["causal", "masked"] = option("predict the next base, or bases that are hidden", "causal")
     masking: MaskingConfig = option("which bases a masked model predicts", MaskingConfig())
+    resume: bool = option("go on from the last good checkpoint of the run folder, to the same bits", False)
+    checkpoint_every: int | None = option("steps between checkpoints; when not given, as validations", None)
+    keep: int = option("checkpoints kept, besides the best", 2)
+    step_log: bool = option("write each step's exact loss and its windows to steps.tsv", False)
     model: ModelConfig = option("the architecture", ModelConfig())
     optimizer: OptimizerConfig = option("AdamW and its schedule", OptimizerConfig())
 
@@ -50,17 +63,24 @@ def run(config: Config) -> int:
 
     from genomamba.data.datamodule import ReferenceWindows
     from genomamba.data.windows import whole_contigs
+    from genomamba.errors import ConfigError
     from genomamba.genome.interval import parse_region
     from genomamba.model.backbone import CausalLM, MaskedLM
     from genomamba.model.folder import save_model
     from genomamba.pipelines.bed_regions import place_bed, skipped
     from genomamba.pipelines.open_reference import open_reference
-    from genomamba.pipelines.run_folder import check_free, provenance, start_run
+    from genomamba.pipelines.run_folder import check_free, provenance, resume_run, start_run
+    from genomamba.tasks.checkpoints import Checkpoints, last_good
     from genomamba.tasks.pretrain import MaskedPretrainTask, PretrainTask
     from genomamba.tasks.progress import TrainingProgress
+    from genomamba.tasks.step_log import StepLog
+    from genomamba.tasks.stop_signals import StopSignals
     from genomamba.tasks.trainer import make_trainer, resolve_device
 
-    check_free(config.output, force=config.force)
+    if config.resume and config.force:
+        raise ConfigError("--resume keeps the run folder and --force removes it", "give one of them", field="resume")
+    if not config.resume:
+        check_free(config.output, force=config.force)
     resolve_device(config.device)
     reference = open_reference(config.reference, rna=config.rna)
     valid = [parse_region(text, reference.contigs) for text in config.valid]
@@ -79,7 +99,8 @@ def run(config: Config) -> int:
         test,
         window=config.window,
         batch_size=config.batch_size,
-        windows_per_epoch=config.batch_size * config.validate_every,
+        steps=config.steps,
+        steps_per_epoch=config.validate_every,
         seed=config.seed,
         both_strands=config.both_strands,
         softmask_weight=config.softmask_weight,
@@ -94,23 +115,44 @@ def run(config: Config) -> int:
     else:
         model = CausalLM(config.model)
         task = PretrainTask(model, config.optimizer, config.steps)
-    folder = start_run(config.output, config, force=config.force)
-    trainer = make_trainer(
-        folder,
-        steps=config.steps,
-        clip=config.optimizer.clip,
-        device=config.device,
-        precision=config.precision,
-        callbacks=[TrainingProgress("pretraining", config.steps, config.window * config.batch_size)],
+    folder = (
+        resume_run(config.output, config, FREE)
+        if config.resume
+        else start_run(config.output, config, force=config.force)
     )
-    if valid:
-        trainer.fit(task, datamodule=windows)
-    else:
-        trainer.fit(task, windows.train_dataloader())
-    if valid and config.steps % config.validate_every:
-        trainer.validate(task, datamodule=windows, verbose=False)
-    figure = trainer.callback_metrics.get("valid_bits_per_base")
-    bits = None if figure is None else float(figure)
+    made_with = {"reference": reference.fingerprint}
+    found = last_good(folder, task.state_dict(), made_with) if config.resume else None
+    if config.resume:
+        print(resuming(folder, found), file=sys.stderr)
+    resumed_at = 0 if found is None else found.step
+    with StopSignals() as stop:
+        checkpoints = Checkpoints(
+            folder,
+            every=config.checkpoint_every or config.validate_every,
+            validate_every=config.validate_every if valid else None,
+            keep=config.keep,
+            monitor="valid_bits_per_base",
+            facts=made_with,
+            stop=stop,
+        )
+        log = [StepLog(folder, before=resumed_at)] if config.step_log else []
+        trainer = make_trainer(
+            folder,
+            steps=config.steps,
+            clip=config.optimizer.clip,
+            device=config.device,
+            precision=config.precision,
+            callbacks=[
+                TrainingProgress("pretraining", config.steps, config.window * config.batch_size),
+                *log,
+                checkpoints,
+            ],
+            validate_every=config.validate_every,
+            validate=bool(valid),
+            resumed_at=resumed_at,
+        )
+        trainer.fit(task, datamodule=windows, ckpt_path=found.path if found else None, weights_only=True)
+    bits = checkpoints.figure
     trained_on = sum(region.length for region in windows.training_regions)
     facts = {
         "reference": reference_facts(reference),
@@ -123,6 +165,14 @@ def run(config: Config) -> int:
     held_out = "no validation regions" if bits is None else f"{bits:.4f} bits per base on the validation regions"
     print(f"{folder}: {held_out}, after {config.steps} steps on {trained_on:,} bases of sequence", file=sys.stderr)
     return 0
+
+
+def resuming(folder: Path, found: Found | None) -> str:
+    """Where a resumed run goes on, and what was passed over."""
+    if found is None:
+        return f"{folder}: there is no checkpoint to resume from; starting at step 0"
+    damaged = "".join(f"{error}\n" for error in found.damaged)
+    return f"{damaged}{found.path}: resuming after step {found.step}"
 
 
 def reference_facts(reference: Reference) -> dict[str, object]:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from genomamba import __version__
-from genomamba.errors import OutputError
+from genomamba.errors import ConfigError, OutputError
 from genomamba.files import whole_file
 
 CONFIG, METRICS = "run.yaml", "metrics.csv"
@@ -38,6 +38,44 @@ def start_run(folder: str, config: Any, *, force: bool) -> Path:
     with whole_file(path / CONFIG) as temporary:
         temporary.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
     return path
+
+
+def resume_run(folder: str, config: Any, free: frozenset[str]) -> Path:
+    """The folder of a run that was begun with the same configuration; a new run where there is none.
+
+    Args:
+        folder: of the run.
+        config: of the command that goes on.
+        free: names of options that may differ.
+
+    Raises:
+        ConfigError: another option differs.
+        OutputError: the folder is not a run of ours, or cannot be made.
+    """
+    path = Path(folder)
+    if not path.is_dir() or not any(path.iterdir()):
+        return start_run(folder, config, force=False)
+    try:
+        begun = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise OutputError(f"it is not a run to resume (no {CONFIG} that can be read)", "check -o", file=path) from error
+    then, now = _flat(begun), _flat(dataclasses.asdict(config))
+    for key in sorted(then.keys() | now.keys()):
+        if key not in free and then.get(key) != now.get(key):
+            raise ConfigError(
+                f"the run began with {then.get(key)}",
+                f"resume with `-c {path / CONFIG}`, or start a new run",
+                file=path / CONFIG,
+                field=key,
+                value=now.get(key),
+            )
+    return path
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix.removesuffix("."): tree}
+    return {name: leaf for key, value in tree.items() for name, leaf in _flat(value, f"{prefix}{key}.").items()}
 
 
 def check_free(folder: str, *, force: bool) -> None:

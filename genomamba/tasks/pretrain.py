@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torch.optim import Optimizer
 
 from genomamba.data.datasets import Batch
 from genomamba.errors import GenoMambaError
@@ -45,12 +46,25 @@ class PretrainTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         total, weight = self._loss(batch, batch_idx)
         loss = total / weight.clamp(min=1)
-        if not torch.isfinite(loss):
-            where = ", ".join(batch.where[:4])
-            raise NonFiniteLossError(f"the loss is {loss.item()} at step {self.global_step}, in windows {where}")
+        self._current = (loss.detach().to("cpu", non_blocking=True), batch.where)
+        self._copied = torch.cuda.Event() if loss.is_cuda else None
+        if self._copied is not None:
+            self._copied.record()
         self.log("train_bits_per_base", loss.detach() * BITS_PER_NAT, prog_bar=True)
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Looks at the loss while the device is busy with the backward pass, so that it need not wait for us."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        loss, where = self._current
+        if not torch.isfinite(loss):
+            shown = ", ".join(where[:4]) + (f" and {len(where) - 4} more" if len(where) > 4 else "")
+            raise NonFiniteLossError(
+                f"the loss is {loss.item()} at step {self.global_step}, in windows {shown}; "
+                "the weights were not changed; lower optimizer.lr, or look at these windows"
+            )
 
     def on_validation_epoch_start(self) -> None:
         self.validation_sums = torch.zeros(2, dtype=torch.float64)

@@ -22,9 +22,13 @@ class TrainingProgress(Callback):
         self._bar = self._open.enter_context(progress_bar())
         self._task = self._bar.add_task(self.what, total=self.total_steps, note="")
         self._began = time.perf_counter()
+        self._first_step: int | None = None
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        rate = trainer.global_step * self.bases_per_step / (time.perf_counter() - self._began) / 1e6
+        if self._first_step is None:  # a resumed run does not begin at 0
+            self._first_step = trainer.global_step - 1
+        done = trainer.global_step - self._first_step
+        rate = done * self.bases_per_step / (time.perf_counter() - self._began) / 1e6
         figures = [
             f"{name.removesuffix('_per_base').replace('_', ' ')} {float(value):.2f}"
             for name, value in trainer.progress_bar_metrics.items()

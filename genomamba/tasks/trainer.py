@@ -9,25 +9,45 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers import CSVLogger
 
 from genomamba.errors import ConfigError
+from genomamba.tasks.checkpoint_io import WholeCheckpointIO
 from genomamba.tasks.config import Device, Precision
+from genomamba.tasks.metrics_log import MetricsLog
 
 # What Lightning says of choices that are ours.
 _NOISE = (
     ".*does not have many workers",
     ".*number of training batches.*smaller than the logging interval",
     ".*no `val_dataloader`",
-    ".*Experiment logs directory .* exists and is not empty",
     r".*isinstance\(treespec, LeafSpec\)",
 )
 
 
 def make_trainer(
-    folder: Path, *, steps: int, clip: float, device: Device, precision: Precision, callbacks: Sequence[Callback]
+    folder: Path,
+    *,
+    steps: int,
+    clip: float,
+    device: Device,
+    precision: Precision,
+    callbacks: Sequence[Callback],
+    validate_every: int | None = None,
+    validate: bool = True,
+    resumed_at: int = 0,
 ) -> Trainer:
-    """A trainer for ``steps`` optimizer steps that validates after every epoch and logs to folder/metrics.csv.
+    """A trainer for ``steps`` optimizer steps that logs to folder/metrics.csv.
+
+    Args:
+        folder: of the run.
+        steps: optimizer steps.
+        clip: largest norm of the gradient.
+        device: where to train.
+        precision: of activations; master weights are fp32.
+        callbacks: what else happens.
+        validate_every: steps between validations; None validates after every epoch of the loader.
+        validate: whether there is anything to validate on.
+        resumed_at: the step that the run goes on from; what was logged from there on is dropped.
 
     Raises:
         ConfigError: a GPU, or bf16 on it, was asked for and is not there.
@@ -52,7 +72,11 @@ def make_trainer(
         max_epochs=-1,
         gradient_clip_val=clip,
         callbacks=list(callbacks),
-        logger=CSVLogger(folder, name="", version="", flush_logs_every_n_steps=10),
+        val_check_interval=validate_every if validate and validate_every else 1.0,
+        check_val_every_n_epoch=None if validate and validate_every else 1,
+        limit_val_batches=1.0 if validate else 0,
+        plugins=[WholeCheckpointIO()],
+        logger=MetricsLog(folder, before=resumed_at),
         log_every_n_steps=5,
         enable_checkpointing=False,
         enable_progress_bar=False,

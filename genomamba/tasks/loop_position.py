@@ -1,0 +1,24 @@
+"""Where Lightning's fit loop stands. The one place that reaches into it: it has no public way to start at a step."""
+
+from __future__ import annotations
+
+from lightning import Trainer
+
+
+def set_step(trainer: Trainer, step: int) -> None:
+    """Makes a fit that has just begun count from ``step``: global_step, logging, the validation schedule."""
+    loop = trainer.fit_loop.epoch_loop
+    for done in (loop.automatic_optimization.optim_progress.optimizer.step.total, loop.batch_progress.total):
+        done.reset()
+        done.increment_by(step)
+    loop._batches_that_stepped = step
+
+
+def run_validation(trainer: Trainer) -> None:
+    """Validates within a fit, before its first or after its last step; logged under the step just done."""
+    loop = trainer.fit_loop.epoch_loop
+    loop._batches_that_stepped -= 1
+    trainer.validating = True
+    loop.val_loop.run()
+    trainer.training = True
+    loop._batches_that_stepped += 1

@@ -1,0 +1,33 @@
+"""steps.tsv: each step's loss to the last bit and the windows it saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+NAME = "steps.tsv"
+
+
+class StepLog(Callback):
+    """One line per step: its number from 0, the loss in hexadecimal, the windows. Costs a wait for the device per step.
+
+    Args:
+        folder: of the run.
+        before: keep the lines of earlier runs below this step.
+    """
+
+    def __init__(self, folder: Path, *, before: int = 0) -> None:
+        self._path = folder / NAME
+        kept = self._path.read_text(encoding="utf-8").splitlines(keepends=True)[:before] if before else []
+        self._path.write_text("".join(kept), encoding="utf-8")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        assert isinstance(loss, torch.Tensor)
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(f"{trainer.global_step - 1}\t{float(loss).hex()}\t{' '.join(batch.where)}\n")
