@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from genomamba.model.backbone import LanguageModel
@@ -18,6 +19,7 @@ class WindowPart(NamedTuple):
     logits: Tensor  # (B, l, padded vocabulary)
 
 
+@torch.no_grad()
 def stream_windows(model: LanguageModel, ids: Tensor, *, window: int, overlap: int) -> Iterator[WindowPart]:
     """Logits of a long sequence, window by window, in order, each token once; memory does not grow with L.
 
