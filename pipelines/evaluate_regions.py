@@ -49,7 +49,7 @@ def run(config: Config) -> int:
     device = resolve_device(config.device)
     model = load_model(config.model)
     if not isinstance(model, CausalLM):
-        raise CheckpointError("it is not a language model", "give a run folder of `pretrain`", file=config.model)
+        raise CheckpointError("it is not a causal language model", "give a run folder of `pretrain`", file=config.model)
     window = config.window or model_window(config.model)
     reference = open_reference(config.reference, rna=config.rna)
     placed = place_bed(config.regions, reference, edge=config.edge, contig_aliases=config.contig_aliases)

@@ -72,7 +72,7 @@ def run(config: Config) -> int:
     resolve_device(config.device)
     pretrained = load_model(config.model)
     if not isinstance(pretrained, CausalLM):
-        raise CheckpointError("it is not a language model", "give a run folder of `pretrain`", file=config.model)
+        raise CheckpointError("it is not a causal language model", "give a run folder of `pretrain`", file=config.model)
     reference = open_reference(config.reference, rna=config.rna)
     splits = load_splits(config, reference)
     seed_everything(config.seed, verbose=False)

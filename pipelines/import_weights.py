@@ -15,6 +15,7 @@ class Config:
         "the checkpoint: a folder, a .safetensors or .bin file, or owner/name on the Hugging Face hub", positional=True
     )
     output: str = option("folder to write", short="-o")
+    original_config: str | None = option("the original's config.json, where it is not beside the weights", None)
     set: list[str] = option(
         "key=value in the words of the original's config.json, e.g. ssm_cfg.ngroups=2, over what it or shapes say", []
     )
@@ -33,7 +34,7 @@ def run(config: Config) -> int:
     folder = Path(config.output)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / PROVENANCE).is_file():
         raise OutputError("the folder is not one of ours, nor empty", "choose another -o", file=folder)
-    imported = import_model(config.checkpoint, config.set)
+    imported = import_model(config.checkpoint, config.set, config=config.original_config)
     parameters = sum(p.numel() for p in imported.model.parameters())
     facts = {
         "genomamba": __version__,

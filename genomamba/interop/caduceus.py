@@ -12,6 +12,7 @@ from torch import Tensor
 
 from genomamba.errors import CheckpointError
 from genomamba.genome import alphabet
+from genomamba.interop.boilerplate import BOILERPLATE
 from genomamba.interop.fields import Fields
 from genomamba.interop.state_spaces import (
     HARMLESS_ABOVE,
@@ -27,13 +28,6 @@ from genomamba.model.config import ModelConfig
 BACKBONE = "caduceus.backbone."
 EMBEDDING = BACKBONE + "embeddings.word_embeddings."
 MAPS = (EMBEDDING + "complement_map", "lm_head.complement_map")
-# What Hugging Face writes beside the model's own fields.
-BOILERPLATE = {
-    *HARMLESS_ABOVE,
-    *("auto_map", "return_dict", "problem_type", "id2label", "label2id", "num_labels", "use_cache", "_commit_hash"),
-    *("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id"),
-    *("output_hidden_states", "output_attentions", "is_decoder", "is_encoder_decoder", "attn_implementation"),
-}
 
 
 def guess(weights: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +89,7 @@ def config(values: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path)
         complement=_complement(weights, path) if rcps else None,
         **mixer_options(fields.group("ssm_cfg"), default_state={"Mamba1": 16}),
     )
-    fields.done(BOILERPLATE)
+    fields.done(BOILERPLATE | HARMLESS_ABOVE)
     return result
 
 

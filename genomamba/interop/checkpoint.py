@@ -31,12 +31,14 @@ class Checkpoint(NamedTuple):
     path: Path  # the file of weights, or the folder of several
 
 
-def read_checkpoint(source: str | PathLike[str]) -> Checkpoint:
+def read_checkpoint(source: str | PathLike[str], config: str | PathLike[str] | None = None) -> Checkpoint:
     """Reads a folder (config.json and model.safetensors or pytorch_model.bin, sharded or not), or one file.
 
     Args:
-        source: the folder, or a .safetensors, .bin, .pt or .pth file, beside which config.json is looked for;
-            where no such path exists, ``owner/name`` is looked up on the Hugging Face hub.
+        source: the folder, or a .safetensors, .bin, .pt or .pth file; where no such path exists, ``owner/name``
+            is looked up on the Hugging Face hub.
+        config: the original's configuration, JSON; None looks for config.json in the folder, and for
+            ``x.json`` or else config.json beside the file ``x.safetensors``.
 
     Raises:
         CheckpointError: nothing is there, it is cut, of another kind, or holds more than tensors.
@@ -44,17 +46,21 @@ def read_checkpoint(source: str | PathLike[str]) -> Checkpoint:
     path = Path(source)
     if not path.exists() and HUB_NAME.fullmatch(str(source)):
         path = _download(str(source))
+    if config is not None and not Path(config).is_file():
+        raise CheckpointError("it is missing", "give the original's configuration", file=config)
     if path.is_file():
-        return Checkpoint(_read_config(path.with_name(CONFIG)), _own(_read_weights(path)), path)
+        beside = next((p for p in (path.with_suffix(".json"), path.with_name(CONFIG)) if p.is_file()), None)
+        said = config if config is not None else beside
+        return Checkpoint(None if said is None else _read_config(Path(said)), _own(_read_weights(path)), path)
     if not path.is_dir():
         raise CheckpointError("it is missing", "give a checkpoint's folder or file", file=path)
-    config = _read_config(path / CONFIG)
+    values = _read_config(Path(config) if config is not None else path / CONFIG)
     for name in WEIGHTS:
         if (path / name).is_file():
-            return Checkpoint(config, _own(_read_weights(path / name)), path / name)
+            return Checkpoint(values, _own(_read_weights(path / name)), path / name)
     for name in INDICES:
         if (path / name).is_file():
-            return Checkpoint(config, _own(_read_shards(path / name)), path)
+            return Checkpoint(values, _own(_read_shards(path / name)), path)
     expected = ", ".join((*WEIGHTS, *INDICES))
     raise CheckpointError(f"it holds none of {expected}", "give a checkpoint's folder or file", file=path)
 

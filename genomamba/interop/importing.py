@@ -24,28 +24,35 @@ class Imported(NamedTuple):
     guessed: bool  # whether there was no config.json, so that it comes from shapes
 
 
-def import_model(source: str | PathLike[str], settings: Sequence[str] = (), *, impl: Impl = "auto") -> Imported:
+def import_model(
+    source: str | PathLike[str],
+    settings: Sequence[str] = (),
+    *,
+    config: str | PathLike[str] | None = None,
+    impl: Impl = "auto",
+) -> Imported:
     """Reads a checkpoint of state-spaces/mamba, Caduceus or transformers; which it is, its tensors' names say.
 
     Args:
         source: a folder, a file, or a name on the Hugging Face hub; see `checkpoint.read_checkpoint`.
         settings: ``key=value`` in the words of the original's configuration, over what config.json says;
             without config.json, over what shapes say.
+        config: the original's configuration where it is not config.json beside the weights.
         impl: as in `selective_scan`.
 
     Raises:
         CheckpointError: it cannot be read, or its tensors are not exactly those of its configuration.
     """
-    checkpoint = read_checkpoint(source)
+    checkpoint = read_checkpoint(source, config)
     dialect = dialect_of(checkpoint)
     guessed = checkpoint.config is None
     try:
         if checkpoint.config is None:
             given = with_settings({}, settings)
-            config = with_settings(dialect.guess(checkpoint.weights, given), settings)
+            values = with_settings(dialect.guess(checkpoint.weights, given), settings)
         else:
-            config = with_settings(checkpoint.config, settings)
-        ours = dialect.config(config, checkpoint.weights, checkpoint.path)
+            values = with_settings(checkpoint.config, settings)
+        ours = dialect.config(values, checkpoint.weights, checkpoint.path)
         model = dialect.model(ours, impl)
     except CheckpointError as error:
         if error.file is not None:
@@ -56,7 +63,7 @@ def import_model(source: str | PathLike[str], settings: Sequence[str] = (), *, i
             error.problem, "see --set and config.json", file=checkpoint.path, field=error.field, value=error.value
         ) from error
     fill(model, checkpoint, dialect)
-    return Imported(model.eval(), dialect, config, guessed)
+    return Imported(model.eval(), dialect, values, guessed)
 
 
 def dialect_of(checkpoint: Checkpoint) -> Dialect:

@@ -9,18 +9,16 @@ from typing import Any
 from torch import Tensor
 
 from genomamba.errors import CheckpointError
+from genomamba.interop.boilerplate import BOILERPLATE
 from genomamba.interop.fields import Fields, setting
 from genomamba.model.config import ModelConfig
 
-# Initial values, speed, precision of training, and what file formats add: they change no output in fp32.
+# Initial values, speed and precision of training: they change no output in fp32.
 HARMLESS = {
     *("dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "A_init_range", "conv_init"),
     *("use_fast_path", "use_mem_eff_path", "chunk_size", "sequence_parallel"),
 }
-HARMLESS_ABOVE = {
-    *("residual_in_fp32", "fused_add_norm", "initializer_cfg"),
-    *("architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "_name_or_path"),
-}
+HARMLESS_ABOVE = {"residual_in_fp32", "fused_add_norm", "initializer_cfg"}
 MLP_MULTIPLE = 128
 EPS = 1e-5
 
@@ -106,7 +104,7 @@ def config(values: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path)
         d_mlp=-(-wide // MLP_MULTIPLE) * MLP_MULTIPLE if wide and not _exact(weights, wide) else wide,
         **mixer_options(fields.group("ssm_cfg"), default_state={"Mamba1": 16, "Mamba2": 128}),
     )
-    fields.done(HARMLESS_ABOVE)
+    fields.done(BOILERPLATE | HARMLESS_ABOVE)
     return result
 
 

@@ -9,17 +9,18 @@ from typing import Any
 from torch import Tensor
 
 from genomamba.genome import alphabet
+from genomamba.interop.boilerplate import BOILERPLATE
 from genomamba.interop.fields import Fields
 from genomamba.interop.state_spaces import count_layers, guess_mixer, limits, ties
 from genomamba.model.config import ModelConfig
 
 EMBEDDING = "backbone.embeddings.weight"
-BOILERPLATE = {
-    *("architectures", "torch_dtype", "dtype", "transformers_version", "_name_or_path", "use_cache", "chunk_size"),
-    *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "intermediate_size", "residual_in_fp32"),
+# Initial values, speed, what follows from other keys, and what older conversions left behind and nothing reads.
+HARMLESS = {
+    *("chunk_size", "initializer_range", "intermediate_size", "residual_in_fp32"),
     *("rescale_prenorm_residual", "time_step_floor", "time_step_init_scheme", "time_step_max", "time_step_min"),
     *("time_step_scale", "use_associative_scan", "use_mambapy", "d_inner", "d_model", "fused_add_norm", "n_layer"),
-    *("rms_norm", "ssm_cfg", "vocab_multiple", "pad_vocab_size_multiple", "norm_before_gate", "use_return_dict"),
+    *("rms_norm", "ssm_cfg", "vocab_multiple", "pad_vocab_size_multiple", "norm_before_gate"),
 }
 
 
@@ -86,7 +87,7 @@ def config(values: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path)
     )
     if second and heads * result.headdim != result.d_inner:
         raise fields.error("num_heads", heads, "num_heads * head_dim is not expand * hidden_size")
-    fields.done(BOILERPLATE)
+    fields.done(BOILERPLATE | HARMLESS)
     return result
 
 

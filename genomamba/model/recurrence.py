@@ -1,5 +1,7 @@
 """A causal model run as a recurrence: prefill, step, generate, stream; memory does not grow with what was read.
 
+Nothing here is differentiable: a graph would hold on to every token.
+
 (Attention without a window is the exception: its state holds every key and value.)
 """
 
@@ -41,18 +43,21 @@ class Sampling(NamedTuple):
 EVERY_BASE = Sampling()
 
 
+@torch.no_grad()
 def prefill(model: CausalLM, ids: Tensor) -> Continuation:
     """Reads ids (B, L), L ≥ 1, in parallel."""
     hidden, state = model.backbone(ids)
     return Continuation(model.lm_head(hidden[:, -1]).float(), state)
 
 
+@torch.no_grad()
 def step(model: CausalLM, token: Tensor, state: Sequence[Any]) -> Continuation:
     """Reads one token more, token (B,)."""
     hidden, after = model.backbone(token.unsqueeze(1), state)
     return Continuation(model.lm_head(hidden[:, 0]).float(), after)
 
 
+@torch.no_grad()
 def stream(model: CausalLM, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
     """Logits (B, l, padded vocabulary) of each chunk (B, l) of one long sequence, as the whole would give them."""
     state: list[Any] | None = None
@@ -61,7 +66,7 @@ def stream(model: CausalLM, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         yield model.lm_head(hidden)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def generate(
     model: CausalLM,
     prompt: Tensor,

@@ -82,7 +82,8 @@ def ssd(
     args = (x.to(wide), step, A.to(wide), B.to(wide), C.to(wide), state, reset, reverse)
     if tf32 and (impl == "reference" or wide != torch.float32):
         raise ValueError("tf32 is of fp32 and the chunked implementation alone")
-    y, final_state = ssd_reference(*args) if impl == "reference" else ssd_chunked(*args, chunk=chunk, tf32=tf32)
+    with torch.autocast(x.device.type, enabled=False):  # which would carry the state in 16 bits
+        y, final_state = ssd_reference(*args) if impl == "reference" else ssd_chunked(*args, chunk=chunk, tf32=tf32)
     if D is not None:
         y = y + (D if D.dim() == 2 else D[:, None]).to(wide) * x.to(wide)
     return (y.to(x.dtype), final_state) if return_final_state else y.to(x.dtype)

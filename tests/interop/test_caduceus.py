@@ -156,6 +156,30 @@ def test_every_option_means_what_the_original_means_by_it(options: dict[str, Any
     torch.testing.assert_close(again.model(ids), expected, rtol=1e-4, atol=1e-4)
 
 
+# The configuration of a published checkpoint of both strands, in width and depth of the model below.
+PUBLISHED = """{
+  "_name_or_path": "", "architectures": ["CaduceusForMaskedLM"],
+  "auto_map": {"AutoConfig": "configuration_caduceus.CaduceusConfig"},
+  "bidirectional": true, "bidirectional_strategy": "add", "bidirectional_weight_tie": true,
+  "complement_map": {"0": 0, "1": 1, "2": 2, "3": 3, "4": 4, "5": 5, "6": 6, "7": 10, "8": 9, "9": 8, "10": 7,
+    "11": 11, "12": 12, "13": 13, "14": 14, "15": 15},
+  "d_model": 16, "fused_add_norm": true, "initializer_cfg": {"initializer_range": 0.02}, "model_type": "caduceus",
+  "n_layer": 3, "norm_epsilon": 1e-05, "pad_token_id": 4, "pad_vocab_size_multiple": 8, "rcps": true,
+  "residual_in_fp32": false, "rms_norm": true,
+  "ssm_cfg": {"bias": false, "conv_bias": true, "d_conv": 4, "d_state": 4, "dt_init": "random", "dt_init_floor": 0.0001,
+    "dt_max": 0.1, "dt_min": 0.001, "dt_rank": "auto", "dt_scale": 1.0, "expand": 2, "use_fast_path": true},
+  "torch_dtype": "float32", "transformers_version": "4.38.1", "vocab_size": 16}"""
+
+
+@torch.no_grad()
+def test_a_published_configuration_is_understood(tmp_path: Path) -> None:
+    model = ours({"rcps": True, "fused_add_norm": True, "n_layer": 3})
+    export_model(model, tmp_path, "caduceus")
+    (tmp_path / "config.json").write_text(PUBLISHED)
+    ids = torch.randint(7, 12, (2, 11))
+    assert torch.equal(import_model(tmp_path).model(ids), model(ids))
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(f"{v}" for v in o.values()))
 @torch.no_grad()
 def test_names_and_shapes_suffice_but_for_the_strategy(options: dict[str, Any], tmp_path: Path) -> None:

@@ -55,6 +55,21 @@ def test_state_spaces_checkpoints_read_back_with_and_without_their_configuration
 
 
 @torch.no_grad()
+def test_a_configuration_is_found_by_name_or_given(tmp_path: Path) -> None:
+    model = small(layers="mamba2", headdim=8, ngroups=2, ssd_tf32=True)
+    export_model(model, tmp_path / "a", "state-spaces")
+    (tmp_path / "a" / "pytorch_model.bin").rename(tmp_path / "x.bin")
+    ids = torch.randint(7, 12, (1, 9))
+    given = import_model(tmp_path / "x.bin", config=tmp_path / "a" / "config.json")
+    assert torch.equal(given.model(ids), model(ids))
+    (tmp_path / "a" / "config.json").rename(tmp_path / "x.json")
+    (tmp_path / "config.json").write_text("{}")
+    assert torch.equal(import_model(tmp_path / "x.bin").model(ids), model(ids))
+    with pytest.raises(CheckpointError, match="it is missing"):
+        import_model(tmp_path / "x.bin", config=tmp_path / "no.json")
+
+
+@torch.no_grad()
 def test_shards_are_put_together(tmp_path: Path) -> None:
     model = small()
     weights = {name: t.clone() for name, t in model.state_dict().items()}

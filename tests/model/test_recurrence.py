@@ -11,7 +11,7 @@ from torch import Tensor
 from genomamba.genome import alphabet
 from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
-from genomamba.model.recurrence import Sampling, draw, generate, prefill, step
+from genomamba.model.recurrence import Sampling, draw, generate, prefill, step, stream
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,15 @@ def test_what_makes_no_sense_is_refused(model: CausalLM) -> None:
     with pytest.raises(ValueError, match="prompt is empty"):
         generate(model, bases(1, 0), 2)
     assert generate(model, bases(2, 3), 0).shape == (2, 0)
+
+
+def test_nothing_keeps_a_graph(model: CausalLM) -> None:
+    ids = bases(1, 12)
+    at = step(model, ids[:, 0], prefill(model, ids).state)
+    assert not at.logits.requires_grad
+    assert not any(chunk.requires_grad for chunk in stream(model, ids.split(5, 1)))
+    assert torch.is_grad_enabled()
+    assert torch.cat(list(stream(model, generate(model, ids, 7).split(3, 1))), 1).shape[1] == 7
 
 
 def sizes(state: Any) -> int:

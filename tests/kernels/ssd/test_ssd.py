@@ -124,6 +124,15 @@ def test_chunk_size_changes_nothing() -> None:
         torch.testing.assert_close(ssd_chunked(*args, chunk=chunk)[0], expected, rtol=1e-9, atol=1e-9)
 
 
+def test_autocast_leaves_state_and_products_in_fp32() -> None:
+    given_ = inputs(1, 50, 2, 3, 1, 4, torch.float32)
+    y, h = ssd(**given_, dt_softplus=True, return_final_state=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y_cast, h_cast = ssd(**given_, dt_softplus=True, return_final_state=True)
+    assert torch.equal(y, y_cast)
+    assert torch.equal(h, h_cast)
+
+
 def test_shapes_that_do_not_fit_are_named() -> None:
     given_ = inputs(1, 5, 4, 3, 2, 4, torch.float32)
     with pytest.raises(ValueError, match=r"dt has shape \(1, 5, 3\); x and B ask for \(1, 5, 4\)"):
