@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from genomamba.data.datasets import FixedWindows, RunSampler, TrainingWindows, WindowReader, collate
 from genomamba.data.reference import Reference
-from genomamba.data.windows import RandomWindows, sequenced_regions, subtract, tiles
+from genomamba.data.windows import RandomWindows, merged, sequenced_regions, subtract, tiles
 from genomamba.genome.interval import Interval
 
 
@@ -53,7 +53,7 @@ class ReferenceWindows(LightningDataModule):
         super().__init__()
         self.batch_size, self.workers = batch_size, workers
         reader = WindowReader(reference, softmask_weight)
-        self.training_regions = sequenced_regions(reference, subtract(include, [*valid, *test]))
+        self.training_regions = sequenced_regions(reference, subtract(merged(include), [*valid, *test]))
         random = RandomWindows(self.training_regions, window, seed=seed, both_strands=both_strands)
         self.training = TrainingWindows(random, reader)
         self.steps, self.steps_per_epoch, self.first_step = steps, steps_per_epoch, 0

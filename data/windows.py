@@ -39,6 +39,17 @@ def sequenced_regions(reference: Reference, within: Iterable[Interval]) -> list[
     return found
 
 
+def merged(regions: Iterable[Interval]) -> list[Interval]:
+    """The same bases in as few intervals as possible, in order, on the plus strand."""
+    out: list[Interval] = []
+    for region in sorted(regions):
+        if out and out[-1].contig == region.contig and region.start <= out[-1].end:
+            out[-1] = Interval(region.contig, out[-1].start, max(out[-1].end, region.end))
+        else:
+            out.append(Interval(region.contig, region.start, region.end))
+    return out
+
+
 def subtract(regions: Iterable[Interval], held_out: Sequence[Interval]) -> list[Interval]:
     """What remains of ``regions`` when no base of ``held_out`` may be seen."""
     remaining: list[Interval] = []
@@ -62,7 +73,7 @@ def whole_contigs(reference: Reference) -> list[Interval]:
 def tiles(regions: Iterable[Interval], window: int) -> list[Interval]:
     """Windows side by side over each region; the last of a region may be shorter."""
     return [
-        Interval(region.contig, start, min(start + window, region.end))
+        Interval(region.contig, start, min(start + window, region.end), region.strand)
         for region in regions
         for start in range(region.start, region.end, window)
     ]

@@ -7,6 +7,7 @@ never shown. The run folder receives the model, metrics.csv and the resolved con
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genomamba.data.reference import Reference
+    from genomamba.genome.interval import Interval
     from genomamba.tasks.checkpoints import Found
 
 
@@ -36,14 +38,14 @@ class Config:
     contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
     valid: list[str] = option("regions (contig or contig:start-end, 1-based) held out for validation", [])
     test: list[str] = option("regions that training and validation never see", [])
-    window: int = option("bases per training window", 1024)
-    batch_size: int = option("windows per step", 16)
-    steps: int = option("optimizer steps", 1000)
-    validate_every: int = option("steps between validations", 250)
+    window: int = option("bases per training window", 1024, at_least=2)
+    batch_size: int = option("windows per step", 16, at_least=1)
+    steps: int = option("optimizer steps", 1000, at_least=1)
+    validate_every: int = option("steps between validations", 250, at_least=1)
     both_strands: bool = option("draw half of the windows from the reverse strand", True)
-    softmask_weight: float = option("what a lower-case (repeat-masked) base counts in the loss", 1.0)
-    seed: int = option("of weights, windows and strands", 0)
-    workers: int = option("loader processes", 0, short="-@")
+    softmask_weight: float = option("what a lower-case (repeat-masked) base counts in the loss", 1.0, at_least=0)
+    seed: int = option("of weights, windows and strands", 0, at_least=0)
+    workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
     rna: bool = option("read U as T", False)
@@ -51,8 +53,8 @@ class Config:
     objective: Literal["causal", "masked"] = option("predict the next base, or bases that are hidden", "causal")
     masking: MaskingConfig = option("which bases a masked model predicts", MaskingConfig())
     resume: bool = option("go on from the last good checkpoint of the run folder, to the same bits", False)
-    checkpoint_every: int | None = option("steps between checkpoints; when not given, as validations", None)
-    keep: int = option("checkpoints kept, besides the best", 2)
+    checkpoint_every: int | None = option("steps between checkpoints; when not given, as validations", None, at_least=1)
+    keep: int = option("checkpoints kept, besides the best", 2, at_least=1)
     step_log: bool = option("write each step's exact loss and its windows to steps.tsv", False)
     model: ModelConfig = option("the architecture", ModelConfig())
     optimizer: OptimizerConfig = option("AdamW and its schedule", OptimizerConfig())
@@ -64,27 +66,26 @@ def run(config: Config) -> int:
     from genomamba.data.datamodule import ReferenceWindows
     from genomamba.data.windows import whole_contigs
     from genomamba.errors import ConfigError
-    from genomamba.genome.interval import parse_region
     from genomamba.model.backbone import CausalLM, MaskedLM
     from genomamba.model.folder import save_model
     from genomamba.pipelines.bed_regions import place_bed, skipped
     from genomamba.pipelines.open_reference import open_reference
-    from genomamba.pipelines.run_folder import check_free, provenance, resume_run, start_run
+    from genomamba.pipelines.run_folder import check_free, new_run, provenance, resume_run
     from genomamba.tasks.checkpoints import Checkpoints, last_good
     from genomamba.tasks.pretrain import MaskedPretrainTask, PretrainTask
     from genomamba.tasks.progress import TrainingProgress
     from genomamba.tasks.step_log import StepLog
-    from genomamba.tasks.stop_signals import StopSignals
+    from genomamba.tasks.stop_signals import InterruptedTraining, StopSignals
     from genomamba.tasks.trainer import make_trainer, resolve_device
 
     if config.resume and config.force:
         raise ConfigError("--resume keeps the run folder and --force removes it", "give one of them", field="resume")
     if not config.resume:
-        check_free(config.output, force=config.force)
+        check_free(config.output, force=config.force, inputs=(config.reference, config.regions))
     resolve_device(config.device)
     reference = open_reference(config.reference, rna=config.rna)
-    valid = [parse_region(text, reference.contigs) for text in config.valid]
-    test = [parse_region(text, reference.contigs) for text in config.test]
+    valid, test = (held_out_regions(name, getattr(config, name), reference) for name in ("valid", "test"))
+    refuse_overlap(valid, test)
     include = whole_contigs(reference)
     if config.regions is not None:
         placed = place_bed(config.regions, reference, edge=config.edge, contig_aliases=config.contig_aliases)
@@ -115,55 +116,57 @@ def run(config: Config) -> int:
     else:
         model = CausalLM(config.model)
         task = PretrainTask(model, config.optimizer, config.steps)
-    folder = (
-        resume_run(config.output, config, FREE)
+    inputs = (config.reference, config.regions)
+    place = (
+        nullcontext(resume_run(config.output, config, FREE))
         if config.resume
-        else start_run(config.output, config, force=config.force)
+        else new_run(config.output, config, force=config.force, inputs=inputs, goes_on_after=InterruptedTraining)
     )
-    made_with = {"reference": reference.fingerprint}
-    found = last_good(folder, task.state_dict(), made_with) if config.resume else None
-    if config.resume:
-        print(resuming(folder, found), file=sys.stderr)
-    resumed_at = 0 if found is None else found.step
-    with StopSignals() as stop:
-        checkpoints = Checkpoints(
-            folder,
-            every=config.checkpoint_every or config.validate_every,
-            validate_every=config.validate_every if valid else None,
-            keep=config.keep,
-            monitor="valid_bits_per_base",
-            facts=made_with,
-            stop=stop,
-        )
-        log = [StepLog(folder, before=resumed_at)] if config.step_log else []
-        trainer = make_trainer(
-            folder,
-            steps=config.steps,
-            clip=config.optimizer.clip,
-            device=config.device,
-            precision=config.precision,
-            callbacks=[
-                TrainingProgress("pretraining", config.steps, config.window * config.batch_size),
-                *log,
-                checkpoints,
-            ],
-            validate_every=config.validate_every,
-            validate=bool(valid),
-            resumed_at=resumed_at,
-        )
-        trainer.fit(task, datamodule=windows, ckpt_path=found.path if found else None, weights_only=True)
-    bits = checkpoints.figure
-    trained_on = sum(region.length for region in windows.training_regions)
-    facts = {
-        "reference": reference_facts(reference),
-        "trained_on_bases": trained_on,
-        "held_out": {"valid": [str(i) for i in valid], "test": [str(i) for i in test]},
-        "window": config.window,
-        "valid_bits_per_base": bits,
-    }
-    save_model(model, folder, card=card(config, facts, model), provenance=provenance(config, **facts))
-    held_out = "no validation regions" if bits is None else f"{bits:.4f} bits per base on the validation regions"
-    print(f"{folder}: {held_out}, after {config.steps} steps on {trained_on:,} bases of sequence", file=sys.stderr)
+    with place as folder:
+        made_with = {"reference": reference.fingerprint}
+        found = last_good(folder, task.state_dict(), made_with) if config.resume else None
+        if config.resume:
+            print(resuming(folder, found), file=sys.stderr)
+        resumed_at = 0 if found is None else found.step
+        with StopSignals() as stop:
+            checkpoints = Checkpoints(
+                folder,
+                every=config.checkpoint_every or config.validate_every,
+                validate_every=config.validate_every if valid else None,
+                keep=config.keep,
+                monitor="valid_bits_per_base",
+                facts=made_with,
+                stop=stop,
+            )
+            log = [StepLog(folder, before=resumed_at)] if config.step_log else []
+            trainer = make_trainer(
+                folder,
+                steps=config.steps,
+                clip=config.optimizer.clip,
+                device=config.device,
+                precision=config.precision,
+                callbacks=[
+                    TrainingProgress("pretraining", config.steps, config.window * config.batch_size),
+                    *log,
+                    checkpoints,
+                ],
+                validate_every=config.validate_every,
+                validate=bool(valid),
+                resumed_at=resumed_at,
+            )
+            trainer.fit(task, datamodule=windows, ckpt_path=found.path if found else None, weights_only=True)
+        bits = checkpoints.figure
+        trained_on = sum(region.length for region in windows.training_regions)
+        facts = {
+            "reference": reference_facts(reference),
+            "trained_on_bases": trained_on,
+            "held_out": {"valid": [str(i) for i in valid], "test": [str(i) for i in test]},
+            "window": config.window,
+            "valid_bits_per_base": bits,
+        }
+        save_model(model, folder, card=card(config, facts, model), provenance=provenance(config, **facts))
+        held_out = "no validation regions" if bits is None else f"{bits:.4f} bits per base on the validation regions"
+        print(f"{folder}: {held_out}, after {config.steps} steps on {trained_on:,} bases of sequence", file=sys.stderr)
     return 0
 
 
@@ -173,6 +176,32 @@ def resuming(folder: Path, found: Found | None) -> str:
         return f"{folder}: there is no checkpoint to resume from; starting at step 0"
     damaged = "".join(f"{error}\n" for error in found.damaged)
     return f"{damaged}{found.path}: resuming after step {found.step}"
+
+
+def held_out_regions(name: str, regions: list[str], reference: Reference) -> list[Interval]:
+    """The regions of an option; raises RegionError for one that leaves its contig."""
+    from genomamba.errors import RegionError
+    from genomamba.genome.interval import parse_region
+
+    found = [parse_region(text, reference.contigs) for text in regions]
+    for interval in found:
+        if interval.end > (length := reference.contigs[interval.contig]):
+            raise RegionError(
+                f"the contig has {length} bases", "check that it is of the same assembly", field=name, value=interval
+            )
+    return found
+
+
+def refuse_overlap(valid: list[Interval], test: list[Interval]) -> None:
+    """Raises RegionError where a validation and a test region share a base."""
+    from genomamba.errors import RegionError
+
+    for one in valid:
+        for other in test:
+            if one.overlaps(other):
+                raise RegionError(
+                    f"it overlaps the validation region {one}", "hold out each base once", field="test", value=other
+                )
 
 
 def reference_facts(reference: Reference) -> dict[str, object]:

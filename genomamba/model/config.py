@@ -218,3 +218,9 @@ class VariantHeadConfig:
     d_hidden: int = 64
     dropout: float = 0.1
     flank: int = 16
+
+    def __post_init__(self) -> None:
+        for field, low, high in (("d_hidden", 1, math.inf), ("dropout", 0, 0.999), ("flank", 0, math.inf)):
+            if not low <= getattr(self, field) <= high:
+                span = f"between {low} and {high}" if high < math.inf else f"at least {low}"
+                raise ConfigError(f"it must be {span}", "change it", field=f"head.{field}", value=getattr(self, field))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import json
 from collections.abc import Mapping
 from os import PathLike
@@ -103,6 +104,11 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
         ) from error
     _load_every_key(model, weights, weights_path)
     return model.eval()
+
+
+def weights_fingerprint(folder: str | PathLike[str]) -> str:
+    """A hash of the weights, which ties figures to the model that gave them."""
+    return hashlib.blake2b((Path(folder) / WEIGHTS).read_bytes(), digest_size=16).hexdigest()
 
 
 def initialise_backbone(model: VariantClassifier, pretrained: CausalLM) -> None:

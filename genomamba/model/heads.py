@@ -54,10 +54,13 @@ class VariantClassifier(nn.Module):
             nn.SiLU(),
             nn.Linear(head.d_hidden, 1),
         )
-        # Both are chosen on the validation split; temperature scaling as in Guo et al. 2017.
-        self.temperature: Tensor
+        # Chosen on the validation split; a slope and an intercept (Platt 1999), since training weighs both
+        # classes alike and a temperature cannot move a prior.
+        self.slope: Tensor
+        self.intercept: Tensor
         self.threshold: Tensor
-        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("slope", torch.ones(()))
+        self.register_buffer("intercept", torch.zeros(()))
         self.register_buffer("threshold", torch.full((), 0.5))
 
     def forward(self, pair: SequencePair) -> tuple[Tensor, Tensor]:
@@ -80,7 +83,7 @@ class VariantClassifier(nn.Module):
 
     def probability(self, logit: Tensor) -> Tensor:
         """The calibrated probability of a logit."""
-        return torch.sigmoid(logit / self.temperature)
+        return torch.sigmoid(self.slope * logit + self.intercept)
 
 
 def pair_llr(logits: Tensor, pair: SequencePair) -> Tensor:

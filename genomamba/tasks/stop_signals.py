@@ -6,6 +6,8 @@ import signal
 from types import FrameType
 from typing import Any
 
+from lightning import Callback, LightningModule, Trainer
+
 from genomamba.errors import GenoMambaError
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -18,6 +20,14 @@ class InterruptedTraining(GenoMambaError):
         super().__init__(
             f"{folder}: stopped by {number.name} after step {step}; the same command with --resume goes on"
         )
+        self.exit_code = 128 + number
+
+
+class StoppedTraining(GenoMambaError):
+    """A signal stopped a run that keeps no checkpoints; the exit code is 128 + its number."""
+
+    def __init__(self, number: signal.Signals, step: int) -> None:
+        super().__init__(f"stopped by {number.name} after step {step}; nothing was kept")
         self.exit_code = 128 + number
 
 
@@ -46,3 +56,23 @@ class StopSignals:
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = self.received or signal.Signals(number)
+
+
+class StopAtOnce(Callback):
+    """Ends a run without checkpoints at the step, or validation batch, in which a signal came."""
+
+    def __init__(self, stop: StopSignals) -> None:
+        self.stop = stop
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.stop.install()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self._look(trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        if self.stop.received is not None:
+            raise StoppedTraining(self.stop.received, trainer.global_step)

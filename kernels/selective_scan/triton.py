@@ -387,6 +387,7 @@ def _coupling(B: Tensor, C: Tensor, padded: int) -> Tensor:
     # Kernels may ask for a few rows before the first and after the last.
     size, spare = batch * length * 2 * padded, 16 * padded
     out = B.new_empty(size + 2 * spare, dtype=torch.float32)[spare : spare + size].view(batch, length, 2, padded)
+    rows = max(1, 512 // padded)
     with torch.cuda.device_of(B):
         forward_kernels.coupling_kernel[(triton.cdiv(batch * length, rows),)](
             B, C, out, length, states, batch * length, *B.stride(), *C.stride(),
