@@ -21,7 +21,7 @@ from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.optimizer import adamw_cosine
 
 BITS_PER_NAT = 1 / math.log(2)
-VALIDATION = 2**32  # in the place of an epoch
+SPLITS = ("train", "valid")
 
 
 class NonFiniteLossError(GenoMambaError):
@@ -85,7 +85,8 @@ class PretrainTask(LightningModule):
 class MaskedPretrainTask(PretrainTask):
     """Prediction of hidden bases; bits per base of those.
 
-    The mask of sample i of epoch e is a pure function of (seed, e, i), in validation of (seed, i).
+    The mask of sample i is a pure function of (seed, i), samples being numbered through the whole run; so is that
+    of window i of the validation split.
     """
 
     def __init__(
@@ -103,15 +104,17 @@ class MaskedPretrainTask(PretrainTask):
     def _loss(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         assert isinstance(self.model, MaskedLM)
         rows, length = batch.ids.shape
-        first, epoch = batch_idx * self.batch_size, self.trainer.current_epoch if self.training else VALIDATION
-        uniform = np.stack([mask_numbers(self.seed, epoch, first + row, length) for row in range(rows)], axis=1)
+        # Samples are numbered through the whole run, which a resumed run continues.
+        split, batches = ("train", self.global_step) if self.training else ("valid", batch_idx)
+        first = batches * self.batch_size
+        uniform = np.stack([mask_numbers(self.seed, split, first + row, length) for row in range(rows)], axis=1)
         masked = mask_bases(batch.ids, self.masking, torch.from_numpy(uniform).to(batch.ids.device))
         weight = batch.weight * masked.predicted
         real = (batch.ids != alphabet.PAD).sum(1)
         return -(weight * self.model.log_likelihood(masked.ids, batch.ids, real)).sum(), weight.sum()
 
 
-def mask_numbers(seed: int, epoch: int, sample: int, length: int) -> np.ndarray:
+def mask_numbers(seed: int, split: str, sample: int, length: int) -> np.ndarray:
     """The numbers, (3, length), fp32 in [0, 1), that decide on one sample's mask."""
-    random = np.random.Generator(np.random.Philox(key=seed, counter=[0, 3, epoch, sample]))
+    random = np.random.Generator(np.random.Philox(key=seed, counter=[0, 3, SPLITS.index(split), sample]))
     return random.random((3, length), dtype=np.float32)

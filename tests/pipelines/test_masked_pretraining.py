@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cli_process import start
 from world import RunCli
 
 import genomamba
@@ -41,10 +43,31 @@ def test_it_learns_and_repeats_itself(run_cli: RunCli, repeats: Path, tmp_path: 
     assert figures[-1] < 1.6  # two bits are guessing; the word repeats every ten bases
 
 
-def test_masks_depend_on_seed_epoch_and_sample_alone() -> None:
-    first = mask_numbers(1, 2, 3, 50)
-    assert np.array_equal(first, mask_numbers(1, 2, 3, 50))
-    for other in ((0, 2, 3), (1, 0, 3), (1, 2, 0)):
+def test_a_killed_run_goes_on_to_the_same_bits(repeats: Path, tmp_path: Path) -> None:
+    words = ("pretrain", "-r", repeats, *WORDS.split(), "--steps", "12", "--checkpoint-every", "3")
+
+    def finish(folder: str, *more: str) -> None:
+        process = start((*words, "-o", tmp_path / folder, *more), tmp_path / f"{folder}.log")
+        process.join(120)
+        assert process.exitcode == 0, (tmp_path / f"{folder}.log").read_text()
+
+    finish("whole")
+    process = start((*words, "-o", tmp_path / "cut"), tmp_path / "cut.log")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("cut/checkpoints/*.ckpt")) and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    process.join(60)
+    assert not (tmp_path / "cut" / "model.safetensors").exists(), "it ended before it was killed"
+    finish("cut", "--resume")
+    whole, cut = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert whole == cut
+
+
+def test_masks_depend_on_seed_split_and_sample_alone() -> None:
+    first = mask_numbers(1, "train", 3, 50)
+    assert np.array_equal(first, mask_numbers(1, "train", 3, 50))
+    for other in ((0, "train", 3), (1, "valid", 3), (1, "train", 0)):
         assert not np.array_equal(first, mask_numbers(*other, 50))
 
 
