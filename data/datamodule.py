@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from genomamba.data.datasets import FixedWindows, RunSampler, TrainingWindows, WindowReader, collate
 from genomamba.data.references import Genome
-from genomamba.data.windows import RandomWindows, sequenced_regions, subtract, tiles
+from genomamba.data.windows import RandomWindows, merged, sequenced_regions, subtract, tiles
 from genomamba.genome.interval import Interval
 
 
@@ -33,6 +33,7 @@ class ReferenceWindows(LightningDataModule):
         softmask_weight: what a lower-case base counts in the loss.
         max_n: windows with a larger share of N are passed over.
         mixture: contigs and the share of windows that they get.
+        pack: whether short regions share rows.
         workers: loader processes; the order of samples does not depend on it.
     """
 
@@ -52,13 +53,16 @@ class ReferenceWindows(LightningDataModule):
         softmask_weight: float,
         max_n: float,
         mixture: Sequence[tuple[frozenset[str], float]] | None,
+        pack: bool,
         workers: int,
     ) -> None:
         super().__init__()
         self.batch_size, self.workers = batch_size, workers
         reader = WindowReader(reference, softmask_weight)
-        self.training_regions = sequenced_regions(reference, subtract(include, [*valid, *test]))
-        random = RandomWindows(self.training_regions, window, seed=seed, both_strands=both_strands, mixture=mixture)
+        self.training_regions = sequenced_regions(reference, subtract(merged(include), [*valid, *test]))
+        random = RandomWindows(
+            self.training_regions, window, seed=seed, both_strands=both_strands, mixture=mixture, pack=pack
+        )
         self.training = TrainingWindows(random, reader, max_n)
         self.steps, self.steps_per_epoch, self.first_step = steps, steps_per_epoch, 0
         self.validation = FixedWindows(tiles(sequenced_regions(reference, valid), window), reader)

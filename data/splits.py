@@ -26,7 +26,7 @@ def draw_blocks(regions: Iterable[Interval], size: int, fraction: float, seed: i
         for region in regions
         for start in range(region.start, region.end, size)
     ]
-    random = np.random.Generator(np.random.Philox(key=seed, counter=[0, 3, 0, 0]))
+    random = np.random.Generator(np.random.Philox(key=seed, counter=[0, 4, 0, 0]))
     chosen = random.permutation(len(blocks))[: max(1, round(fraction * len(blocks)))]
     return [blocks[index] for index in sorted(chosen.tolist())]
 

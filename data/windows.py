@@ -39,6 +39,17 @@ def sequenced_regions(reference: Genome, within: Iterable[Interval]) -> list[Int
     return found
 
 
+def merged(regions: Iterable[Interval]) -> list[Interval]:
+    """The same bases in as few intervals as possible, in order, on the plus strand."""
+    out: list[Interval] = []
+    for region in sorted(regions):
+        if out and out[-1].contig == region.contig and region.start <= out[-1].end:
+            out[-1] = Interval(region.contig, out[-1].start, max(out[-1].end, region.end))
+        else:
+            out.append(Interval(region.contig, region.start, region.end))
+    return out
+
+
 def subtract(regions: Iterable[Interval], held_out: Sequence[Interval]) -> list[Interval]:
     """What remains of ``regions`` when no base of ``held_out`` may be seen."""
     remaining: list[Interval] = []
@@ -84,6 +95,7 @@ class RandomWindows:
         seed: int,
         both_strands: bool,
         mixture: Sequence[tuple[frozenset[str], float]] | None = None,
+        pack: bool = True,
     ) -> None:
         """Args:
             regions: where windows may lie.
@@ -91,6 +103,7 @@ class RandomWindows:
             seed: of places and strands.
             both_strands: whether half of the windows are of the reverse strand.
             mixture: contigs and the share of rows that they get, however long they are; shares need not sum to 1.
+            pack: whether short regions share rows; otherwise each has a row of its own length.
 
         Raises:
             RegionError: there is nothing to sample from, or nothing of one part of the mixture.
@@ -104,7 +117,7 @@ class RandomWindows:
                 raise RegionError(
                     f"no sequence of reference {number + 1} is left to train on", "hold out less of it", field="mixture"
                 )
-        self._pools = [_Pool(own, window) for own, share in parts if share > 0] or [_Pool(regions, window)]
+        self._pools = [_Pool(own, window, pack) for own, share in parts if share > 0] or [_Pool(regions, window, pack)]
         shares = np.cumsum([share for _, share in parts if share > 0] or [1.0])
         self._shares = (shares / shares[-1]).tolist()
 
@@ -128,8 +141,8 @@ class RandomWindows:
 class _Pool:
     """Regions, by the chance of each: a long one counts its starts, the short ones together their bases."""
 
-    def __init__(self, regions: Sequence[Interval], window: int) -> None:
-        self._window = window
+    def __init__(self, regions: Sequence[Interval], window: int, pack: bool) -> None:
+        self._window, self._pack = window, pack
         self._long = [region for region in regions if region.length >= window]
         self._short = [region for region in regions if region.length < window]
         self._starts = np.cumsum([region.length - window + 1 for region in self._long], dtype=np.int64)
@@ -152,5 +165,7 @@ class _Pool:
             start = region.start + int(random.integers(region.length - fits + 1))
             pieces.append(Interval(region.contig, start, start + fits))
             room -= fits
+            if not self._pack:
+                break
             place = int(random.integers(bases))
         return pieces

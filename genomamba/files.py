@@ -12,9 +12,11 @@ from genomamba.errors import OutputError
 
 
 def refuse_existing(path: str | os.PathLike[str], *, force: bool) -> None:
-    """Raises OutputError when ``path`` exists and ``force`` is not set."""
+    """Raises OutputError when ``path`` exists and ``force`` is not set, or its folder does not exist."""
     if not force and os.path.lexists(path):
         raise OutputError("the output exists", "choose another -o, or pass --force to replace it", file=path)
+    if not Path(path).parent.is_dir():
+        raise OutputError("there is no such folder to write it to", "make the folder, or choose another -o", file=path)
 
 
 @contextmanager

@@ -16,14 +16,20 @@ Chosen = Literal["reference", "cpu", "triton"]
 logger = logging.getLogger(__name__)
 
 _FAST: dict[str, tuple[Chosen, str]] = {"cuda": ("triton", "triton"), "cpu": ("cpu", "numba")}
+EVERY: tuple[Chosen, ...] = get_args(Chosen)
 
 
-def resolve_impl(impl: Impl, device: torch.device) -> Chosen:
+def resolve_impl(impl: Impl, device: torch.device, has: tuple[Chosen, ...] = EVERY) -> Chosen:
     """The implementation that ``impl`` means on ``device``.
 
     ``auto`` takes the device's fast implementation and logs its choice at debug level. Where the
     package that it needs is not installed, it takes the reference and warns; so it does, without a
-    warning, on devices that have no fast implementation.
+    warning, on devices for which the operator has no fast implementation.
+
+    Args:
+        impl: what was asked for.
+        device: where the tensors are.
+        has: the implementations that the operator has.
 
     Raises:
         KernelUnavailableError: an explicit choice that cannot run there; it is never replaced silently.
@@ -33,11 +39,15 @@ def resolve_impl(impl: Impl, device: torch.device) -> Chosen:
         raise ValueError(f"impl={impl!r}: expected one of {', '.join(get_args(Impl))}")
     if impl == "auto":
         chosen, package = _FAST.get(device.type, ("reference", "torch"))
+        if chosen not in has:
+            chosen, package = "reference", "torch"
         if importlib.util.find_spec(package) is None:
             logger.warning("impl=auto runs the slow reference on %s: install %s for the fast one", device, package)
             return "reference"
         logger.debug("impl=auto runs %s on %s", chosen, device)
         return chosen
+    if impl not in has:
+        raise KernelUnavailableError(f"impl={impl!r}: this operator has {', '.join(has)}; choose one or impl='auto'")
     if impl == "cpu" and device.type != "cpu":
         raise KernelUnavailableError(
             f"impl='cpu': the tensors are on {device}; move them to the CPU or use impl='auto'"

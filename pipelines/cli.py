@@ -27,6 +27,8 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("score",): Command("score", "score a VCF into an annotated VCF"),
     ("evaluate", "variants"): Command("evaluate_variants", "measure a variant classifier on labelled variants"),
     ("evaluate", "regions"): Command("evaluate_regions", "bits per base of regions in a BED file"),
+    ("import",): Command("import_weights", "turn someone else's checkpoint into a model folder"),
+    ("export",): Command("export_weights", "write a language model in someone else's format"),
     ("report",): Command("report", "one self-contained HTML page about a run"),
     ("info",): Command("info", "versions, devices, and whether the scan kernel here is right"),
 }

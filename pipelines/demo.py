@@ -58,26 +58,30 @@ def run(config: Config) -> int:
     from genomamba.data.example import FILES, example_path
     from genomamba.files import whole_file
     from genomamba.pipelines.cli import main
-    from genomamba.pipelines.run_folder import start_run
+    from genomamba.pipelines.run_folder import new_run
 
-    folder = start_run(config.output, config, force=config.force)
-    for name in FILES:
-        with example_path(name) as source, whole_file(folder / name) as copy:
-            copy.write_bytes(source.read_bytes())
-    began = time.perf_counter()
-    plan = steps(folder)
-    for number, step in enumerate(plan, start=1):
-        print(
-            f"\n[{number}/{len(plan)}] {step.what}\n  $ genomamba {shlex.join(step.words)}", file=sys.stderr, flush=True
-        )
-        if code := main(step.words):
-            return code
-    minutes, seconds = divmod(round(time.perf_counter() - began), 60)
-    print(last_screen(folder, f"{minutes} min {seconds} s"))
+    with new_run(config.output, config, force=config.force, inputs=()) as folder:
+        for name in FILES:
+            with example_path(name) as source, whole_file(folder / name) as copy:
+                copy.write_bytes(source.read_bytes())
+        began = time.perf_counter()
+        plan = steps(folder)
+        for number, step in enumerate(plan, start=1):
+            print(
+                f"\n[{number}/{len(plan)}] {step.what}\n  $ genomamba {shlex.join(step.words)}",
+                file=sys.stderr,
+                flush=True,
+            )
+            if code := main(step.words):
+                return code
+        minutes, seconds = divmod(round(time.perf_counter() - began), 60)
+        print(last_screen(folder, f"{minutes} min {seconds} s"))
     return 0
 
 
 def last_screen(folder: Path, took: str) -> str:
+    program = shlex.quote(sys.argv[0]) if Path(sys.argv[0]).name == "genomamba" else "genomamba"
+    place = shlex.quote(str(folder))
     return f"""
 Done in {took}. What was made, in {folder}/:
   report.html        the page to open first: every figure, curve and setting
@@ -87,8 +91,8 @@ Done in {took}. What was made, in {folder}/:
   pretrained/        the language model that it grew from
 
 Type next:
-  bcftools view -H -i 'GM_PROB>0.9' {folder}/scored.vcf.gz | head
-  genomamba score -r your.fa -i your.vcf.gz -m {folder}/classifier -o scored.vcf.gz
-  genomamba pretrain -r your.fa -c pretrain_tiny -o runs/mine
-  genomamba --help
+  {program} score -r your.fa -i your.vcf.gz -m {place}/classifier -o scored.vcf.gz
+  {program} pretrain -r your.fa -c pretrain_tiny -o runs/mine
+  {program} --help
+  bcftools view -H -i 'GM_LLR<-5' {place}/scored.vcf.gz | head      # where bcftools is installed
 """

@@ -31,11 +31,13 @@ class Config:
     output: str | None = option("JSON file for the figures and curves", None, short="-o")
     genes: list[str] = option("genes to measure on; the model's own test genes when not given", [])
     label: str | None = option("INFO key or column of the label; CLNSIG in a VCF, label in a table", None)
-    batch_size: int = option("variants per forward pass", 64)
+    batch_size: int = option("variants per forward pass", 64, at_least=1)
     contig_aliases: Literal["none", "auto"] = option(
         "auto: match 1 with chr1 and MT with chrM where lengths agree", "none"
     )
-    max_mismatch_frac: float = option("refuse the input when REF disagrees in a larger share of alleles", 0.05)
+    max_mismatch_frac: float = option(
+        "refuse the input when REF disagrees in a larger share of alleles", 0.05, at_least=0
+    )
     rna: bool = option("read U in the reference as T", False)
     device: Device = option("where to run", "auto")
     force: bool = option("replace an existing output", False)
@@ -47,12 +49,13 @@ def run(config: Config) -> int:
     from genomamba.data.label_splits import check_classes
     from genomamba.errors import CheckpointError, ConfigError
     from genomamba.files import refuse_existing, whole_file
-    from genomamba.model.folder import load_model
+    from genomamba.model.folder import load_model, weights_fingerprint
     from genomamba.model.heads import VariantClassifier
-    from genomamba.pipelines.labelled import load_genes
+    from genomamba.pipelines.labelled import load_genes, refuse_seen
     from genomamba.pipelines.model_provenance import read_provenance
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.scoring.evaluation import evaluate
+    from genomamba.scoring.metrics import NO_CLASS
     from genomamba.tasks.trainer import resolve_device
 
     if config.output is not None:
@@ -64,6 +67,8 @@ def run(config: Config) -> int:
             "it is not a variant classifier", "give a run folder of `finetune variants`", file=config.model
         )
     made = read_provenance(config.model)
+    if not made.keys() >= {"split", "window", "seen", "consequence_shares"}:
+        raise CheckpointError("its provenance is not whole", "fine-tune it again", file=config.model)
     genes = config.genes or made["split"]["test"]
     if not genes:
         raise ConfigError(
@@ -74,11 +79,13 @@ def run(config: Config) -> int:
             "the model was trained or calibrated on it", "measure on other genes", field="genes", value=", ".join(seen)
         )
     reference = open_reference(config.reference, rna=config.rna)
-    found, (measured, trained) = load_genes(config, reference, made["window"], genes, made["split"]["train"])
+    found, measured = load_genes(config, reference, made["window"], genes)
+    refuse_seen(measured, made["seen"], reference, made["window"])
     check_classes(measured, ", ".join(genes), found.source)
     scores = _score(config, model, reference, made["window"], device, [item.variant for item in measured])
     evaluation: dict[str, Any] = {
         "model": config.model,
+        "weights": weights_fingerprint(config.model),
         "input": config.input,
         "genes": genes,
         "left_out": {
@@ -87,10 +94,10 @@ def run(config: Config) -> int:
         },
         **evaluate(
             [item.label for item in measured],
-            [item.consequence or "(none given)" for item in measured],
+            [item.consequence or NO_CLASS for item in measured],
             scores,
             threshold=float(model.threshold),
-            training=[(item.consequence or "(none given)", item.label) for item in trained],
+            shares=made["consequence_shares"],
         ),
     }
     if config.output is not None:

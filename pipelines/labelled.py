@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Literal, Protocol
 
 from genomamba.data.label_splits import check_leakage, split_by_group
 from genomamba.data.labels import LabelledVariant, LabelledVariants, read_labelled_table, read_labelled_vcf
+from genomamba.data.pairs import variant_window
 from genomamba.data.prescan import prescan
 from genomamba.data.reference import Reference
 from genomamba.data.table import VariantTable
 from genomamba.data.vcf import VcfReader
-from genomamba.errors import ConfigError
+from genomamba.data.windows import merged
+from genomamba.errors import ConfigError, LabelError
+from genomamba.genome.interval import Interval, parse_region
 
 
 class LabelOptions(Protocol):
@@ -58,11 +62,44 @@ def load_splits(options: SplitOptions, reference: Reference) -> dict[str, list[L
 
 
 def load_genes(
-    options: LabelOptions, reference: Reference, window: int, *groups: Sequence[str]
-) -> tuple[LabelledVariants, list[list[LabelledVariant]]]:
-    """The labelled variants of a file, and those of each group of genes."""
+    options: LabelOptions, reference: Reference, window: int, genes: Sequence[str]
+) -> tuple[LabelledVariants, list[LabelledVariant]]:
+    """The labelled variants of a file, and those of the genes."""
     found = _read(options, reference, window)
-    return found, [[item for item in found.items if item.gene in genes] for genes in groups]
+    return found, [item for item in found.items if item.gene in genes]
+
+
+def seen_regions(splits: dict[str, list[LabelledVariant]], reference: Reference, window: int) -> list[Interval]:
+    """Every base that a window around a training or validation variant holds."""
+    return merged(
+        variant_window(item.variant, reference.contigs[item.variant.contig], window)
+        for name in ("train", "valid")
+        for item in splits[name]
+    )
+
+
+def refuse_seen(items: Sequence[LabelledVariant], seen: Sequence[str], reference: Reference, window: int) -> None:
+    """Raises LabelError where a variant's window holds a base of ``seen``, regions as `seen_regions` gave them."""
+    regions = [parse_region(text, reference.contigs) for text in seen]
+    starts = {
+        contig: ([r.start for r in regions if r.contig == contig], [r.end for r in regions if r.contig == contig])
+        for contig in {r.contig for r in regions}
+    }
+    leaking = []
+    for item in items:
+        span = variant_window(item.variant, reference.contigs[item.variant.contig], window)
+        begins, ends = starts.get(span.contig, ([], []))
+        before = bisect_left(begins, span.end)  # merged regions are in order, so the last that begins before is enough
+        if before and ends[before - 1] > span.start:
+            leaking.append(item)
+    if leaking:
+        raise LabelError(
+            f"{len(leaking)} of {len(items)} variants lie in windows that training or validation has seen, "
+            f"the first at line {leaking[0].line} ({leaking[0].variant})",
+            "measure on variants of other regions",
+            field="genes",
+            value=leaking[0].gene,
+        )
 
 
 def _read(options: LabelOptions, reference: Reference, window: int) -> LabelledVariants:

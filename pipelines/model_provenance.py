@@ -17,9 +17,12 @@ def read_provenance(folder: str) -> dict:
     """
     path = Path(folder) / PROVENANCE
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"it cannot be read ({error})", "give a whole run folder", file=path) from error
+    if not isinstance(found, dict):
+        raise CheckpointError("it is not what a training command writes", "give a whole run folder", file=path)
+    return found
 
 
 def model_window(folder: str) -> int:

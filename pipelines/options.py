@@ -20,7 +20,14 @@ PRESETS = Path(__file__).parent / "configs"
 T = TypeVar("T")
 
 
-def option(help: str, default: Any = dataclasses.MISSING, *, short: str | None = None, positional: bool = False) -> Any:
+def option(
+    help: str,
+    default: Any = dataclasses.MISSING,
+    *,
+    short: str | None = None,
+    positional: bool = False,
+    at_least: float | None = None,
+) -> Any:
     """A dataclass field that is also a command-line option.
 
     Args:
@@ -28,8 +35,9 @@ def option(help: str, default: Any = dataclasses.MISSING, *, short: str | None =
         default: required when missing. A list or a dataclass is copied for each instance.
         short: a one-letter flag such as ``-r``.
         positional: given by place, not by name.
+        at_least: the smallest value that makes sense.
     """
-    metadata = {"help": help, "short": short, "positional": positional}
+    metadata = {"help": help, "short": short, "positional": positional, "at_least": at_least}
     if isinstance(default, list):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     if default is dataclasses.MISSING:
@@ -89,8 +97,12 @@ def parse(parser: CommandParser, config: type[T], argv: list[str]) -> T:
     argv = list(_expand_presets(argv, parser.known))
     try:
         values = parser.instantiate(parser.parse_args(argv))
-    except (ArgumentError, ArgumentTypeError) as error:
+    except (ArgumentError, ArgumentTypeError, TypeError, ValueError) as error:
         raise readable(str(error), parser) from error
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        value, least = values[field.name], field.metadata["at_least"]
+        if least is not None and value is not None and not value >= least:
+            raise ConfigError(f"it must be at least {least}", "raise it", field=field.name, value=value)
     return config(**{field.name: values[field.name] for field in dataclasses.fields(config)})  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Train a causal Mamba language model on a reference genome.
+"""Train a language model on a reference genome: causal, or masked and then in both directions if so configured.
 
 Windows are drawn at random from the sequenced parts of the reference, on both strands; held-out regions are
 never shown. The run folder receives the model, metrics.csv and the resolved configuration.
@@ -7,10 +7,11 @@ never shown. The run folder receives the model, metrics.csv and the resolved con
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from genomamba.model.config import ModelConfig
+from genomamba.model.config import MaskingConfig, ModelConfig
 from genomamba.pipelines.options import option
 from genomamba.tasks.config import Device, OptimizerConfig, Precision
 
@@ -38,26 +39,28 @@ class Config:
     test: list[str] = option("regions that training and validation never see", [])
     valid_bed: str | None = option("BED of more regions held out for validation", None)
     test_bed: str | None = option("BED of more regions never seen", None)
-    valid_blocks: float = option("share of what is left, in blocks drawn by the seed, held out for validation", 0.0)
-    block_size: int = option("bases per block of --valid-blocks", 100_000)
+    valid_blocks: float = option("share of what is left, in blocks drawn by the seed, for validation", 0.0, at_least=0)
+    block_size: int = option("bases per block of --valid-blocks", 100_000, at_least=1)
     leak_check: bool = option("also count the 31-mers that held-out sequence shares with training", False)
     mixture: list[float] = option("share of windows from each genome; by size when not given", [])
-    max_n_frac: float = option("pass over windows with a larger share of N", 1.0)
-    window: int = option("bases per training window", 1024)
-    batch_size: int = option("windows per step", 16)
-    steps: int = option("optimizer steps", 1000)
-    validate_every: int = option("steps between validations", 250)
+    max_n_frac: float = option("pass over windows with a larger share of N", 1.0, at_least=0)
+    window: int = option("bases per training window", 1024, at_least=2)
+    batch_size: int = option("windows per step", 16, at_least=1)
+    steps: int = option("optimizer steps", 1000, at_least=1)
+    validate_every: int = option("steps between validations", 250, at_least=1)
     both_strands: bool = option("draw half of the windows from the reverse strand", True)
-    softmask_weight: float = option("what a lower-case (repeat-masked) base counts in the loss", 1.0)
-    seed: int = option("of weights, windows and strands", 0)
-    workers: int = option("loader processes", 0, short="-@")
+    softmask_weight: float = option("what a lower-case (repeat-masked) base counts in the loss", 1.0, at_least=0)
+    seed: int = option("of weights, windows and strands", 0, at_least=0)
+    workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
     rna: bool = option("read U as T", False)
     force: bool = option("replace an existing run folder", False)
+    objective: Literal["causal", "masked"] = option("predict the next base, or bases that are hidden", "causal")
+    masking: MaskingConfig = option("which bases a masked model predicts", MaskingConfig())
     resume: bool = option("go on from the last good checkpoint of the run folder, to the same bits", False)
-    checkpoint_every: int | None = option("steps between checkpoints; when not given, as validations", None)
-    keep: int = option("checkpoints kept, besides the best", 2)
+    checkpoint_every: int | None = option("steps between checkpoints; when not given, as validations", None, at_least=1)
+    keep: int = option("checkpoints kept, besides the best", 2, at_least=1)
     step_log: bool = option("write each step's exact loss and its windows to steps.tsv", False)
     model: ModelConfig = option("the architecture", ModelConfig())
     optimizer: OptimizerConfig = option("AdamW and its schedule", OptimizerConfig())
@@ -70,23 +73,24 @@ def run(config: Config) -> int:
     from genomamba.data.references import References
     from genomamba.data.splits import leak_report
     from genomamba.errors import ConfigError
-    from genomamba.model.backbone import CausalLM
+    from genomamba.model.backbone import CausalLM, MaskedLM
     from genomamba.model.folder import save_model
     from genomamba.pipelines.context_baseline import write_regions
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.pretraining_splits import mixture, pretraining_splits
-    from genomamba.pipelines.run_folder import check_free, provenance, resume_run, start_run
+    from genomamba.pipelines.run_folder import check_free, new_run, provenance, resume_run
     from genomamba.tasks.checkpoints import Checkpoints, last_good
-    from genomamba.tasks.pretrain import PretrainTask
+    from genomamba.tasks.pretrain import MaskedPretrainTask, PretrainTask
     from genomamba.tasks.progress import TrainingProgress
     from genomamba.tasks.step_log import StepLog
-    from genomamba.tasks.stop_signals import StopSignals
+    from genomamba.tasks.stop_signals import InterruptedTraining, StopSignals
     from genomamba.tasks.trainer import make_trainer, resolve_device
 
     if config.resume and config.force:
         raise ConfigError("--resume keeps the run folder and --force removes it", "give one of them", field="resume")
+    inputs = (*config.reference, config.regions, config.valid_bed, config.test_bed)
     if not config.resume:
-        check_free(config.output, force=config.force)
+        check_free(config.output, force=config.force, inputs=inputs)
     resolve_device(config.device)
     genome = References([open_reference(path, rna=config.rna) for path in config.reference])
     splits = pretraining_splits(config, genome)
@@ -105,66 +109,75 @@ def run(config: Config) -> int:
         softmask_weight=config.softmask_weight,
         max_n=config.max_n_frac,
         mixture=mixture(config, genome),
+        pack=config.objective == "causal",  # a model that looks both ways has no resets
         workers=config.workers,
     )
     held_out = {"valid": splits.valid, "test": splits.test}
     named = {name: intervals for name, intervals in held_out.items() if intervals}
     leaks = leak_report(genome, windows.training_regions, named, by_sequence=config.leak_check)
-    folder = (
-        resume_run(config.output, config, FREE)
+    model: CausalLM | MaskedLM
+    if config.objective == "masked":
+        model = MaskedLM(config.model)
+        task: PretrainTask = MaskedPretrainTask(
+            model, config.optimizer, config.steps, config.masking, config.seed, config.batch_size
+        )
+    else:
+        model = CausalLM(config.model)
+        task = PretrainTask(model, config.optimizer, config.steps)
+    place = (
+        nullcontext(resume_run(config.output, config, FREE))
         if config.resume
-        else start_run(config.output, config, force=config.force)
+        else new_run(config.output, config, force=config.force, inputs=inputs, goes_on_after=InterruptedTraining)
     )
-    model = CausalLM(config.model)
-    task = PretrainTask(model, config.optimizer, config.steps)
-    made_with = {"reference": genome.fingerprint}
-    found = last_good(folder, task.state_dict(), made_with) if config.resume else None
-    if config.resume:
-        print(resuming(folder, found), file=sys.stderr)
-    resumed_at = 0 if found is None else found.step
-    with StopSignals() as stop:
-        checkpoints = Checkpoints(
-            folder,
-            every=config.checkpoint_every or config.validate_every,
-            validate_every=config.validate_every if splits.valid else None,
-            keep=config.keep,
-            monitor="valid_bits_per_base",
-            facts=made_with,
-            stop=stop,
-        )
-        log = [StepLog(folder, before=resumed_at)] if config.step_log else []
-        trainer = make_trainer(
-            folder,
-            steps=config.steps,
-            clip=config.optimizer.clip,
-            device=config.device,
-            precision=config.precision,
-            callbacks=[
-                TrainingProgress("pretraining", config.steps, config.window * config.batch_size),
-                *log,
-                checkpoints,
-            ],
-            validate_every=config.validate_every,
-            validate=bool(splits.valid),
-            resumed_at=resumed_at,
-        )
-        trainer.fit(task, datamodule=windows, ckpt_path=found.path if found else None, weights_only=True)
-    bits = checkpoints.figure
-    trained_on = sum(region.length for region in windows.training_regions)
-    facts = {
-        "reference": reference_facts(genome),
-        "trained_on_bases": trained_on,
-        "held_out": {name: [str(interval) for interval in intervals] for name, intervals in held_out.items()},
-        "leaks": leaks._asdict(),
-        "window": config.window,
-        "valid_bits_per_base": bits,
-    }
-    write_regions(folder, windows.training_regions, splits.valid)
-    save_model(model, folder, card=card(config, facts, model), provenance=provenance(config, **facts))
-    figure = "no validation regions" if bits is None else f"{bits:.4f} bits per base on the validation regions"
-    print(f"{folder}: {figure}, after {config.steps} steps on {trained_on:,} bases of sequence", file=sys.stderr)
-    if named:
-        print(leaks, file=sys.stderr)
+    with place as folder:
+        made_with = {"reference": genome.fingerprint}
+        found = last_good(folder, task.state_dict(), made_with) if config.resume else None
+        if config.resume:
+            print(resuming(folder, found), file=sys.stderr)
+        resumed_at = 0 if found is None else found.step
+        with StopSignals() as stop:
+            checkpoints = Checkpoints(
+                folder,
+                every=config.checkpoint_every or config.validate_every,
+                validate_every=config.validate_every if splits.valid else None,
+                keep=config.keep,
+                monitor="valid_bits_per_base",
+                facts=made_with,
+                stop=stop,
+            )
+            log = [StepLog(folder, before=resumed_at)] if config.step_log else []
+            trainer = make_trainer(
+                folder,
+                steps=config.steps,
+                clip=config.optimizer.clip,
+                device=config.device,
+                precision=config.precision,
+                callbacks=[
+                    TrainingProgress("pretraining", config.steps, config.window * config.batch_size),
+                    *log,
+                    checkpoints,
+                ],
+                validate_every=config.validate_every,
+                validate=bool(splits.valid),
+                resumed_at=resumed_at,
+            )
+            trainer.fit(task, datamodule=windows, ckpt_path=found.path if found else None, weights_only=True)
+        bits = checkpoints.figure
+        trained_on = sum(region.length for region in windows.training_regions)
+        facts = {
+            "reference": reference_facts(genome),
+            "trained_on_bases": trained_on,
+            "held_out": {name: [str(interval) for interval in intervals] for name, intervals in held_out.items()},
+            "leaks": leaks._asdict(),
+            "window": config.window,
+            "valid_bits_per_base": bits,
+        }
+        write_regions(folder, windows.training_regions, splits.valid)
+        save_model(model, folder, card=card(config, facts, model), provenance=provenance(config, **facts))
+        figure = "no validation regions" if bits is None else f"{bits:.4f} bits per base on the validation regions"
+        print(f"{folder}: {figure}, after {config.steps} steps on {trained_on:,} bases of sequence", file=sys.stderr)
+        if named:
+            print(leaks, file=sys.stderr)
     return 0
 
 
@@ -187,9 +200,9 @@ def card(config: Config, facts: dict, model: object) -> str:
     assert isinstance(model, nn.Module)
     parameters = sum(p.numel() for p in model.parameters())
     bits = facts["valid_bits_per_base"]
-    return f"""# Causal Mamba language model
+    return f"""# {config.objective.capitalize()} language model
 
-{parameters:,} parameters (d_model {config.model.d_model}, {config.model.n_layer} layers,
+{parameters:,} parameters ({config.model.layers}, d_model {config.model.d_model}, {config.model.n_layer} layers,
 d_state {config.model.d_state}). One token is one base; ids are those of `genomamba.genome.alphabet`.
 
 - Trained on {facts["trained_on_bases"]:,} bases of `{facts["reference"]["path"]}`

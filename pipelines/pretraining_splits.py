@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from genomamba.data.references import References
 from genomamba.data.splits import draw_blocks
 from genomamba.data.windows import sequenced_regions, subtract, whole_contigs
-from genomamba.errors import ConfigError
+from genomamba.errors import ConfigError, RegionError
 from genomamba.genome.interval import Interval, parse_region
 from genomamba.pipelines.bed_regions import place_bed, skipped
 
@@ -37,8 +36,10 @@ def pretraining_splits(config: Config, genome: References) -> Splits:
             field="valid_blocks",
             value=config.valid_blocks,
         )
-    valid = _named(config, genome, config.valid, config.valid_bed)
-    test = _named(config, genome, config.test, config.test_bed)
+    valid, test = (held_out_regions(name, getattr(config, name), genome) for name in ("valid", "test"))
+    valid += [] if config.valid_bed is None else _from_bed(config, genome, config.valid_bed)
+    test += [] if config.test_bed is None else _from_bed(config, genome, config.test_bed)
+    refuse_overlap(valid, test)
     include = whole_contigs(genome) if config.regions is None else _from_bed(config, genome, config.regions)
     if config.valid_blocks:
         left = sequenced_regions(genome, subtract(include, [*valid, *test]))
@@ -65,9 +66,25 @@ def mixture(config: Config, genome: References) -> list[tuple[frozenset[str], fl
     return [(frozenset(contigs), share) for contigs, share in zip(genome.groups, shares, strict=True)]
 
 
-def _named(config: Config, genome: References, texts: Sequence[str], bed: str | None) -> list[Interval]:
-    named = [parse_region(text, genome.contigs) for text in texts]
-    return named if bed is None else named + _from_bed(config, genome, bed)
+def held_out_regions(name: str, regions: list[str], reference: References) -> list[Interval]:
+    """The regions of an option; raises RegionError for one that leaves its contig."""
+    found = [parse_region(text, reference.contigs) for text in regions]
+    for interval in found:
+        if interval.end > (length := reference.contigs[interval.contig]):
+            raise RegionError(
+                f"the contig has {length} bases", "check that it is of the same assembly", field=name, value=interval
+            )
+    return found
+
+
+def refuse_overlap(valid: list[Interval], test: list[Interval]) -> None:
+    """Raises RegionError where a validation and a test region share a base."""
+    for one in valid:
+        for other in test:
+            if one.overlaps(other):
+                raise RegionError(
+                    f"it overlaps the validation region {one}", "hold out each base once", field="test", value=other
+                )
 
 
 def _from_bed(config: Config, genome: References, path: str) -> list[Interval]:

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 
 from genomamba import __version__
 from genomamba.errors import UserError
-from genomamba.model.folder import PROVENANCE
+from genomamba.model.folder import PROVENANCE, weights_fingerprint
 from genomamba.pipelines.run_folder import METRICS
 
 INK, ACCENT, QUIET = "#1b2a33", "#0b7a75", "#9aa5ab"
@@ -48,6 +48,16 @@ def render(model_folder: str, evaluation_file: str) -> str:
     folder = Path(model_folder)
     provenance = _read_json(folder / PROVENANCE)
     evaluation = _read_json(Path(evaluation_file))
+    if "pretrained" not in provenance:
+        raise UserError(
+            "it is not a classifier's", "give the run folder of `finetune variants`", file=folder / PROVENANCE
+        )
+    if evaluation.get("weights") != weights_fingerprint(folder):
+        raise UserError(
+            f"its figures are not of the model in {folder}",
+            "run `genomamba evaluate variants -o` with it",
+            file=evaluation_file,
+        )
     pretrained = Path(provenance["pretrained"]["path"])
     pretraining = _read_json(pretrained / PROVENANCE)
     pictures = {

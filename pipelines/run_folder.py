@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import os
 import platform
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +22,55 @@ CONFIG, METRICS = "run.yaml", "metrics.csv"
 _VERSIONS = ("torch", "lightning", "numpy", "numba", "scikit-learn", "pysam")
 
 
-def start_run(folder: str, config: Any, *, force: bool) -> Path:
-    """An empty folder with the resolved configuration in it; with ``force`` an earlier run there is removed.
+@contextmanager
+def new_run(
+    folder: str,
+    config: Any,
+    *,
+    force: bool,
+    inputs: Sequence[str | None],
+    goes_on_after: type[BaseException] | None = None,
+) -> Iterator[Path]:
+    """An empty run folder with the resolved configuration in it.
+
+    With ``force`` an earlier run there is set aside, removed when the new one is done, and put back when the new
+    one fails. Where there was none, a new run that fails is removed, unless it can be resumed.
+
+    Args:
+        folder: of the run.
+        config: of the command.
+        force: whether to replace an earlier run.
+        inputs: files and folders that the command reads; none may lie in the folder.
+        goes_on_after: for a run that can be resumed, the exception that stops it in good order.
 
     Raises:
-        OutputError: it exists and is not empty, without ``force``; it is no run of ours; or it cannot be made.
+        OutputError: as ``check_free``, or the folder cannot be made.
     """
+    check_free(folder, force=force, inputs=inputs)
     path = Path(folder)
-    check_free(folder, force=force)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.replaced")
+    had_one = path.is_dir() and any(path.iterdir())
+    if had_one:
+        path.rename(aside)
     try:
-        if path.is_dir():
-            shutil.rmtree(path)
-        path.mkdir(parents=True)
+        yield _begin(path, config)
+    except BaseException as error:
+        stands = goes_on_after is not None and (not had_one or isinstance(error, goes_on_after))
+        if not stands:
+            shutil.rmtree(path, ignore_errors=True)
+            if had_one:
+                aside.rename(path)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _begin(path: Path, config: Any) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"the folder cannot be created ({error.strerror})", "choose another -o", file=folder
+            f"the folder cannot be created ({error.strerror or error})", "choose another -o", file=path
         ) from error
     with whole_file(path / CONFIG) as temporary:
         temporary.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
@@ -54,7 +91,7 @@ def resume_run(folder: str, config: Any, free: frozenset[str]) -> Path:
     """
     path = Path(folder)
     if not path.is_dir() or not any(path.iterdir()):
-        return start_run(folder, config, force=False)
+        return _begin(path, config)
     try:
         begun = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -78,9 +115,16 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {name: leaf for key, value in tree.items() for name, leaf in _flat(value, f"{prefix}{key}.").items()}
 
 
-def check_free(folder: str, *, force: bool) -> None:
-    """Raises OutputError where ``start_run`` would."""
+def check_free(folder: str, *, force: bool, inputs: Sequence[str | None] = ()) -> None:
+    """Whether a run may be made there.
+
+    Raises:
+        OutputError: it exists and is not empty, without ``force``; it is no run of ours; or an input lies in it.
+    """
     path = Path(folder)
+    for given in inputs:
+        if given is not None and Path(given).resolve().is_relative_to(path.resolve()):
+            raise OutputError(f"the input {given} lies in it", "choose another -o", file=folder)
     if path.exists() and not path.is_dir():
         raise OutputError("it is a file, and a folder is to be made there", "choose another -o", file=folder)
     if not path.is_dir() or not any(path.iterdir()):

@@ -36,10 +36,14 @@ class Config:
     input: str = option("VCF or BCF; - is stdin", short="-i")
     model: str = option("run folder of `pretrain` or `finetune variants`", short="-m")
     output: str = option("annotated .vcf, .vcf.gz (with index) or .bcf; - is stdout", short="-o")
-    window: int | None = option("bases of context around each variant; the model's own when not given", None)
-    batch_size: int = option("variants per forward pass", 64)
-    max_skip_frac: float = option("exit with 3 when a larger share of alleles was skipped", 1.0)
-    max_mismatch_frac: float = option("refuse the input when REF disagrees in a larger share of alleles", 0.05)
+    window: int | None = option(
+        "bases of context around each variant; the model's own when not given", None, at_least=2
+    )
+    batch_size: int = option("variants per forward pass", 64, at_least=1)
+    max_skip_frac: float = option("exit with 3 when a larger share of alleles was skipped", 1.0, at_least=0)
+    max_mismatch_frac: float = option(
+        "refuse the input when REF disagrees in a larger share of alleles", 0.05, at_least=0
+    )
     contig_aliases: Literal["none", "auto"] = option(
         "auto: match 1 with chr1 and MT with chrM where lengths agree", "none"
     )
@@ -57,7 +61,9 @@ def run(config: Config) -> int:
     from genomamba.data.variants import classify
     from genomamba.data.vcf import VcfReader
     from genomamba.data.vcf_write import VcfWriter
+    from genomamba.errors import CheckpointError
     from genomamba.files import refuse_existing
+    from genomamba.model.backbone import MaskedLM
     from genomamba.model.folder import load_model
     from genomamba.pipelines.model_provenance import model_window
     from genomamba.pipelines.open_reference import open_reference
@@ -69,6 +75,12 @@ def run(config: Config) -> int:
         refuse_existing(config.output, force=config.force)
     device = resolve_device(config.device)
     model = load_model(config.model)
+    if isinstance(model, MaskedLM):
+        raise CheckpointError(
+            "a masked language model has no log-likelihood of a sequence",
+            "give a causal one or a classifier",
+            file=config.model,
+        )
     window = config.window or model_window(config.model)
     reference = open_reference(config.reference, rna=config.rna)
     name = model_name(config.model)
@@ -84,6 +96,8 @@ def run(config: Config) -> int:
         )
         for warning in checked.warnings:
             print(warning, file=sys.stderr)
+        if checked.lower_case:
+            print(f"{checked.lower_case:,} records with lower-case alleles were read as upper case", file=sys.stderr)
         scorer = VariantScorer(model, reference, window=window, batch_size=config.batch_size, device=device)
         writer = VcfWriter(config.output, reader.header, header, contigs=checked.lengths, force=config.force)
         with writer, progress_bar() as bar:

@@ -1,108 +1,185 @@
-"""Stacked blocks with norms and residuals, and the language model on top of them."""
+"""Stacked blocks with norms and residuals, and the language models on top of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from genomamba.errors import ConfigError
 from genomamba.genome import alphabet
-from genomamba.kernels.rms_norm import rms_norm
 from genomamba.kernels.selective_scan import Impl
+from genomamba.model.block import Block, make_norm
 from genomamba.model.config import ModelConfig
 from genomamba.model.mamba import MambaMixer, MambaState
+from genomamba.model.norm import RMSNorm
+from genomamba.model.strands import at, partner, walls
+
+__all__ = [
+    "Backbone",
+    "Block",
+    "CausalLM",
+    "LanguageModel",
+    "MambaMixer",
+    "MambaState",
+    "MaskedLM",
+    "RMSNorm",
+    "base_log_probability",
+]
 
 
-class RMSNorm(nn.Module):
-    """Root-mean-square norm (Zhang & Sennrich 2019) of a stream that is summed in fp32."""
+class Strands(NamedTuple):
+    """Hidden states of both strands, each in its own reading direction."""
 
-    def __init__(self, d_model: int, eps: float, impl: Impl) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(d_model))
-        self.eps = eps
-        self.impl: Impl = impl
-
-    def forward(self, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(norm(residual + x), residual + x in fp32), both of x's shape."""
-        return rms_norm(x, self.weight, eps=self.eps, residual=residual, impl=self.impl)
-
-
-class Block(nn.Module):
-    """Adds what came before to the residual, norms it, mixes it."""
-
-    def __init__(self, config: ModelConfig, impl: Impl = "auto") -> None:
-        super().__init__()
-        self.norm = RMSNorm(config.d_model, config.norm_eps, impl)
-        self.mixer = MambaMixer(config, impl)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(
-        self, x: Tensor, residual: Tensor | None, state: MambaState | None, reset: Tensor | None
-    ) -> tuple[Tensor, Tensor, MambaState]:
-        x, residual = self.norm(x, residual)
-        x, state = self.mixer(x, state, reset)
-        return self.dropout(x), residual, state
+    given: Tensor  # (B, L, d_model), of the strand that was given
+    other: Tensor  # (B, L, d_model), of its reverse complement
+    partner: Tensor  # (B, L): where on the other strand a token's partner stands
+    swapped: bool  # which of the two the model calls the first: with an odd number of swaps, the other
 
 
 class Backbone(nn.Module):
-    """ids (B, L) → hidden (B, L, d_model).
+    """ids (B, L) → hidden (B, L, d_model); twice as wide where the model is equivariant to strands.
 
     Attributes:
         activation_checkpointing: recompute each block in the backward pass instead of keeping its
             activations; less memory, about a third more time.
     """
 
+    complement: Tensor
+
     def __init__(self, config: ModelConfig, impl: Impl = "auto") -> None:
         super().__init__()
+        self.config = config
         self.activation_checkpointing = False
         self.embedding = nn.Embedding(config.padded_vocab_size, config.d_model)
-        self.layers = nn.ModuleList(Block(config, impl) for _ in range(config.n_layer))
-        self.norm_f = RMSNorm(config.d_model, config.norm_eps, impl)
+        self.layers = nn.ModuleList(Block(config, impl, mixer) for mixer in config.mixers)
+        self.norm_f = make_norm(config, impl)
         nn.init.normal_(self.embedding.weight, std=0.02)
+        self.register_buffer("complement", complement_ids(config), persistent=False)
 
     def forward(
-        self, ids: Tensor, state: Sequence[MambaState] | None = None, reset: Tensor | None = None
-    ) -> tuple[Tensor, list[MambaState]]:
+        self,
+        ids: Tensor,
+        state: Sequence[Any] | None = None,
+        reset: Tensor | None = None,
+        length: Tensor | None = None,
+    ) -> tuple[Tensor, list[Any]]:
         """Runs the blocks.
 
         Args:
             ids: (B, L), any integer dtype.
-            state: what the segment before this one returned, one per block.
+            state: what the segment before this one returned, one per block; only for causal models.
             reset: bool (B, L), True at the first token of each packed sequence.
+            length: (B,), tokens of each row that are not padding on its right. Causal models need none;
+                others see padding as part of the sequence without it.
 
         Returns:
-            normed hidden states (B, L, d_model) and the state after the last token, one per block.
+            normed hidden states and the state after the last token, one per block. Of an equivariant model
+            the hidden states of both strands stand side by side, (B, L, 2 d_model), token by token.
         """
+        if self.config.rc_equivariant:
+            if state is not None:
+                raise ValueError("a model of both strands has no state to continue from")
+            strands = self.strands(ids, reset, length)
+            other = at(strands.other, strands.partner)
+            both = [other, strands.given] if strands.swapped else [strands.given, other]
+            return torch.cat(both, -1), [None] * len(self.layers)
+        return self._one_strand(ids, state, self._reset(ids, reset, length))
+
+    def strands(self, ids: Tensor, reset: Tensor | None = None, length: Tensor | None = None) -> Strands:
+        """Hidden states of ids and of their reverse complement; arguments as in `forward`.
+
+        Equivariance is exact by construction: the other strand's ids make the same two calls in the other
+        order. The published order of strands that are swapped before each block (Caduceus' fused norm) is
+        the same as leaving each strand where it is and mirroring every second block, the first included.
+        """
+        reset = walls(ids, reset, length)
+        index = partner(ids, reset)
+        other = self.complement[ids.long().gather(1, index)]
+        swapped = self.config.rc_strand_order == "swapped" and len(self.layers) % 2 == 1
+        return Strands(self._one_strand(ids, None, reset)[0], self._one_strand(other, None, reset)[0], index, swapped)
+
+    def _reset(self, ids: Tensor, reset: Tensor | None, length: Tensor | None) -> Tensor | None:
+        return reset if self.config.is_causal else walls(ids, reset, length)
+
+    def _one_strand(self, ids: Tensor, state: Sequence[Any] | None, reset: Tensor | None) -> tuple[Tensor, list[Any]]:
         x = self.embedding(ids.long())
+        swaps = self.config.rc_equivariant and self.config.rc_strand_order == "swapped"
+        mirrored = False
         residual: Tensor | None = None
-        states: list[MambaState] = []
+        states: list[Any] = []
         for index, layer in enumerate(self.layers):
-            args = (x, residual, None if state is None else state[index], reset)
+            mirrored = swaps and not mirrored
+            args = (x, residual, None if state is None else state[index], reset, mirrored)
             if self.activation_checkpointing and torch.is_grad_enabled():
                 x, residual, after = checkpoint(layer, *args, use_reentrant=False)
             else:
                 x, residual, after = layer(*args)
             states.append(after)
-        return self.norm_f(x, residual)[0], states
+        x, _ = self.norm_f(x, residual, mirrored)
+        return (x.flip(-1) if mirrored else x), states
 
 
-class CausalLM(nn.Module):
-    """Predicts each base from those before it."""
+class TokenHead(nn.Linear):
+    """hidden → logits over the vocabulary; of both strands' hidden states, the sum of what each says."""
+
+    complement: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config.d_model, config.padded_vocab_size, bias=False)
+        self.register_buffer("complement", complement_ids(config), persistent=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., d_model) or, both strands side by side, (..., 2 d_model) → (..., padded vocabulary)."""
+        if hidden.shape[-1] == self.in_features:
+            return super().forward(hidden)
+        first, second = hidden.chunk(2, dim=-1)
+        return super().forward(first) + super().forward(second)[..., self.complement]
+
+    def of_strands(self, strands: Strands) -> Tensor:
+        """The same from hidden states that are not yet side by side; exactly equivariant."""
+        given, other = super().forward(strands.given), at(super().forward(strands.other), strands.partner)
+        return other + given[..., self.complement] if strands.swapped else given + other[..., self.complement]
+
+
+class LanguageModel(nn.Module):
+    """A backbone and a head that speaks of tokens."""
 
     def __init__(self, config: ModelConfig, impl: Impl = "auto") -> None:
         super().__init__()
         self.config = config
         self.backbone = Backbone(config, impl)
-        self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False)
+        self.lm_head = TokenHead(config)
         if config.tie_embeddings:
             self.lm_head.weight = self.backbone.embedding.weight
 
-    def forward(self, ids: Tensor, reset: Tensor | None = None) -> Tensor:
-        """ids (B, L) → logits (B, L, padded vocabulary); position t speaks of token t + 1."""
-        return self.lm_head(self.backbone(ids, reset=reset)[0])
+    def forward(self, ids: Tensor, reset: Tensor | None = None, length: Tensor | None = None) -> Tensor:
+        """ids (B, L) → logits (B, L, padded vocabulary); arguments as in `Backbone.forward`."""
+        if self.config.rc_equivariant:
+            return self.lm_head.of_strands(self.backbone.strands(ids, reset, length))
+        return self.lm_head(self.backbone(ids, reset=reset, length=length)[0])
+
+
+class CausalLM(LanguageModel):
+    """Predicts each base from those before it: the logits at position t speak of token t + 1.
+
+    Raises:
+        ConfigError: the configuration looks ahead.
+    """
+
+    def __init__(self, config: ModelConfig, impl: Impl = "auto") -> None:
+        if not config.is_causal:
+            raise ConfigError(
+                "a causal language model cannot look ahead",
+                "train a masked one, or set model.bidirectional and model.rc_equivariant to false",
+                field="model.bidirectional" if config.bidirectional else "model.rc_equivariant",
+                value=True,
+            )
+        super().__init__(config, impl)
 
     def log_likelihood(self, ids: Tensor, reset: Tensor | None = None) -> Tensor:
         """log p(token t | tokens before t) in nats, fp32, (B, L - 1): entry t - 1 belongs to token t.
@@ -112,6 +189,30 @@ class CausalLM(nn.Module):
         """
         logits = self(ids, reset)[:, :-1].float()
         return base_log_probability(logits, ids[:, 1:])
+
+
+class MaskedLM(LanguageModel):
+    """Predicts bases that are hidden from it, from what stands on both sides: logits at t speak of token t."""
+
+    def log_likelihood(self, ids: Tensor, target: Tensor, length: Tensor | None = None) -> Tensor:
+        """log p(target t | the corrupted ids) in nats, fp32, (B, L); 0 where the target is no base.
+
+        Args:
+            ids: what the model sees, (B, L).
+            target: what stood there, (B, L).
+            length: as in `Backbone.forward`.
+        """
+        return base_log_probability(self(ids, length=length), target)
+
+
+def complement_ids(config: ModelConfig) -> Tensor:
+    """(padded vocabulary,): each id's id on the other strand."""
+    if config.complement is not None:
+        return torch.tensor(config.complement)
+    table = torch.arange(config.padded_vocab_size)
+    known = torch.from_numpy(alphabet.COMPLEMENT.copy())[: config.padded_vocab_size].long()
+    table[: len(known)] = torch.where(known < config.padded_vocab_size, known, table[: len(known)])
+    return table
 
 
 def base_log_probability(logits: Tensor, ids: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import json
 from collections.abc import Mapping
 from os import PathLike
@@ -21,17 +22,18 @@ from torch import nn
 from genomamba.errors import CheckpointError
 from genomamba.files import whole_file
 from genomamba.kernels.selective_scan import Impl
-from genomamba.model.backbone import CausalLM
+from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig, VariantHeadConfig
 from genomamba.model.heads import VariantClassifier
 
 CONFIG, WEIGHTS, CARD, PROVENANCE = "config.json", "model.safetensors", "README.md", "provenance.json"
 FORMAT = 1
+TASKS: dict[str, type[CausalLM] | type[MaskedLM]] = {"causal_lm": CausalLM, "masked_lm": MaskedLM}
+
+AnyModel = CausalLM | MaskedLM | VariantClassifier
 
 
-def save_model(
-    model: CausalLM | VariantClassifier, folder: str | PathLike[str], *, card: str, provenance: Mapping[str, Any]
-) -> None:
+def save_model(model: AnyModel, folder: str | PathLike[str], *, card: str, provenance: Mapping[str, Any]) -> None:
     """Writes the four files; each appears whole or not at all, config.json last.
 
     Args:
@@ -57,7 +59,7 @@ def save_model(
             path.write_text(text, encoding="utf-8")
 
 
-def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> CausalLM | VariantClassifier:
+def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
     """Reads a model folder; the model is on the CPU, in fp32, in eval mode.
 
     Raises:
@@ -86,9 +88,9 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> CausalLM 
             field="format",
             value=form,
         )
-    model: CausalLM | VariantClassifier
-    if task == "causal_lm":
-        model = CausalLM(model_config, impl)
+    model: AnyModel
+    if task in TASKS:
+        model = TASKS[task](model_config, impl)
     elif task == "variant_classifier":
         head = _from_json(VariantHeadConfig, config.get("head", {}), config_path, "head")
         model = VariantClassifier(model_config, head, impl)
@@ -104,6 +106,11 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> CausalLM 
     return model.eval()
 
 
+def weights_fingerprint(folder: str | PathLike[str]) -> str:
+    """A hash of the weights, which ties figures to the model that gave them."""
+    return hashlib.blake2b((Path(folder) / WEIGHTS).read_bytes(), digest_size=16).hexdigest()
+
+
 def initialise_backbone(model: VariantClassifier, pretrained: CausalLM) -> None:
     """Copies the pretrained language model into the classifier."""
     model.backbone.load_state_dict(pretrained.backbone.state_dict())
@@ -111,10 +118,11 @@ def initialise_backbone(model: VariantClassifier, pretrained: CausalLM) -> None:
 
 
 def task_of(model: nn.Module) -> str:
-    return "variant_classifier" if isinstance(model, VariantClassifier) else "causal_lm"
+    """The word for the model's kind in config.json."""
+    return next((task for task, kind in TASKS.items() if isinstance(model, kind)), "variant_classifier")
 
 
-def _own_tensors(model: CausalLM | VariantClassifier) -> dict[str, torch.Tensor]:
+def _own_tensors(model: AnyModel) -> dict[str, torch.Tensor]:
     """The state dict without the output head where that is the embedding."""
     tensors = dict(model.state_dict())
     if model.config.tie_embeddings:
@@ -122,7 +130,7 @@ def _own_tensors(model: CausalLM | VariantClassifier) -> dict[str, torch.Tensor]
     return tensors
 
 
-def _load_every_key(model: CausalLM | VariantClassifier, weights: dict[str, torch.Tensor], path: Path) -> None:
+def _load_every_key(model: AnyModel, weights: dict[str, torch.Tensor], path: Path) -> None:
     own = _own_tensors(model)
     wrong = [f"missing {name} {tuple(own[name].shape)}" for name in sorted(own.keys() - weights.keys())]
     wrong += [f"left over {name} {tuple(weights[name].shape)}" for name in sorted(weights.keys() - own.keys())]

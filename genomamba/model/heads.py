@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from genomamba.errors import ConfigError
 from genomamba.kernels.selective_scan import Impl
 from genomamba.model.backbone import Backbone, base_log_probability
 from genomamba.model.config import ModelConfig, VariantHeadConfig
@@ -29,10 +30,17 @@ class VariantClassifier(nn.Module):
     A causal model sees an allele only in what follows it, so the features are the hidden states pooled
     over the allele with its flank and over everything from the allele on, for alt minus ref and for ref,
     and the log-likelihood ratio. On the second strand the other side of the context is what follows.
+
+    Raises:
+        ConfigError: the configuration looks ahead, which these features are not made for.
     """
 
     def __init__(self, config: ModelConfig, head: VariantHeadConfig, impl: Impl = "auto") -> None:
         super().__init__()
+        if not config.is_causal:
+            raise ConfigError(
+                "a variant classifier is built on a causal model", "pretrain with the causal objective", field="model"
+            )
         self.config, self.head_config = config, head
         self.backbone = Backbone(config, impl)
         self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False)
@@ -46,10 +54,13 @@ class VariantClassifier(nn.Module):
             nn.SiLU(),
             nn.Linear(head.d_hidden, 1),
         )
-        # Both are chosen on the validation split; temperature scaling as in Guo et al. 2017.
-        self.temperature: Tensor
+        # Chosen on the validation split; a slope and an intercept (Platt 1999), since training weighs both
+        # classes alike and a temperature cannot move a prior.
+        self.slope: Tensor
+        self.intercept: Tensor
         self.threshold: Tensor
-        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("slope", torch.ones(()))
+        self.register_buffer("intercept", torch.zeros(()))
         self.register_buffer("threshold", torch.full((), 0.5))
 
     def forward(self, pair: SequencePair) -> tuple[Tensor, Tensor]:
@@ -72,7 +83,7 @@ class VariantClassifier(nn.Module):
 
     def probability(self, logit: Tensor) -> Tensor:
         """The calibrated probability of a logit."""
-        return torch.sigmoid(logit / self.temperature)
+        return torch.sigmoid(self.slope * logit + self.intercept)
 
 
 def pair_llr(logits: Tensor, pair: SequencePair) -> Tensor:

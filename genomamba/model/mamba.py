@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from genomamba.kernels.causal_conv1d import causal_conv1d
 from genomamba.kernels.selective_scan import Impl, selective_scan
 from genomamba.model.config import ModelConfig
+from genomamba.model.mixer import Mixer
 
 
 class MambaState(NamedTuple):
@@ -24,21 +25,23 @@ class MambaState(NamedTuple):
     scan: Tensor  # (B, d_inner, d_state), fp32
 
 
-class MambaMixer(nn.Module):
-    """x (B, L, d_model) → (B, L, d_model), causal, linear in L."""
+class MambaMixer(Mixer):
+    """The selective scan between its projections: causal, linear in L."""
 
     def __init__(self, config: ModelConfig, impl: Impl = "auto") -> None:
         super().__init__()
         d_inner, rank, states = config.d_inner, config.dt_rank_resolved, config.d_state
         self.impl: Impl = impl
+        self.d_mixed = d_inner
         self.split = (rank, states, states)
-        self.in_proj = nn.Linear(config.d_model, 2 * d_inner, bias=False)
-        self.conv1d = nn.Conv1d(d_inner, d_inner, config.d_conv, groups=d_inner)  # a holder: (d_inner, 1, d_conv)
+        self.in_proj = nn.Linear(config.d_model, 2 * d_inner, bias=config.bias)
+        # A holder of weights: (d_inner, 1, d_conv).
+        self.conv1d = nn.Conv1d(d_inner, d_inner, config.d_conv, groups=d_inner, bias=config.conv_bias)
         self.x_proj = nn.Linear(d_inner, rank + 2 * states, bias=False)
         self.dt_proj = nn.Linear(rank, d_inner)
         self.A_log = nn.Parameter(torch.empty(d_inner, states))
         self.D = nn.Parameter(torch.empty(d_inner))
-        self.out_proj = nn.Linear(d_inner, config.d_model, bias=False)
+        self.out_proj = nn.Linear(d_inner, config.d_model, bias=config.bias)
         self.reset_parameters(config)
 
     @torch.no_grad()
@@ -52,26 +55,13 @@ class MambaMixer(nn.Module):
         self.D.fill_(1.0)
         rank = config.dt_rank_resolved
         nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
-        low, high = math.log(config.dt_min), math.log(config.dt_max)
-        dt = torch.exp(torch.rand(config.d_inner) * (high - low) + low)
-        self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
-        nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
-        self.out_proj.weight.div_(math.sqrt(config.n_layer))
+        self.dt_proj.bias.copy_(initial_dt_bias(config, config.d_inner))
+        scale_output(self.out_proj, config)
 
-    def forward(
-        self, x: Tensor, state: MambaState | None = None, reset: Tensor | None = None
+    def inner(
+        self, p: Tensor, state: MambaState | None, reset: Tensor | None, reverse: bool
     ) -> tuple[Tensor, MambaState]:
-        """Mixes along L.
-
-        Args:
-            x: (B, L, d_model).
-            state: what the segment before this one returned; None at the start of a sequence.
-            reset: bool (B, L), True at the first token of each packed sequence.
-
-        Returns:
-            the mixed sequence (B, L, d_model) and the state after its last token.
-        """
-        u, z = self.in_proj(x).chunk(2, dim=-1)
+        u, z = p.chunk(2, dim=-1)
         u, conv_state = causal_conv1d(
             u,
             self.conv1d.weight.squeeze(1),
@@ -79,6 +69,7 @@ class MambaMixer(nn.Module):
             silu=True,
             initial_state=None if state is None else state.conv,
             reset=reset,
+            reverse=reverse,
             return_final_state=True,
             impl=self.impl,
         )
@@ -95,7 +86,24 @@ class MambaMixer(nn.Module):
             dt_softplus=True,
             initial_state=None if state is None else state.scan,
             reset=reset,
+            reverse=reverse,
             return_final_state=True,
             impl=self.impl,
         )
-        return self.out_proj(y), MambaState(conv_state, scan_state)
+        return y, MambaState(conv_state, scan_state)
+
+
+def initial_dt_bias(config: ModelConfig, size: int) -> Tensor:
+    """(size,): softplus of it is log-uniform in [dt_min, dt_max]."""
+    low, high = math.log(config.dt_min), math.log(config.dt_max)
+    dt = torch.exp(torch.rand(size) * (high - low) + low)
+    return dt + torch.log(-torch.expm1(-dt))  # the inverse of softplus
+
+
+@torch.no_grad()
+def scale_output(out_proj: nn.Linear, config: ModelConfig) -> None:
+    """Initial values such that the residual stream keeps its size with depth."""
+    nn.init.kaiming_uniform_(out_proj.weight, a=math.sqrt(5))
+    out_proj.weight.div_(math.sqrt(config.n_layer))
+    if out_proj.bias is not None:
+        nn.init.zeros_(out_proj.bias)

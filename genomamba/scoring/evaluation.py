@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from genomamba.scoring.metrics import ConsequenceBaseline, auprc, auroc, reliability, summary
+from genomamba.scoring.metrics import auprc, auroc, consequence_only, reliability, summary
 from genomamba.scoring.variants import VariantScore
 
 CURVE_POINTS = 400  # more do not show
@@ -22,7 +22,7 @@ def evaluate(
     scores: Sequence[VariantScore],
     *,
     threshold: float,
-    training: Sequence[tuple[str, int]],
+    shares: Mapping[str, float],
 ) -> dict[str, Any]:
     """All figures as JSON can hold them; a figure is [value, low, high], None where it is not defined.
 
@@ -31,13 +31,13 @@ def evaluate(
         consequences: its class.
         scores: of a classifier.
         threshold: probability from which a variant is called positive, chosen on the validation split.
-        training: (consequence, label) of the training variants, for the baseline.
+        shares: of positives per consequence class in training, from `consequence_shares`.
     """
     truth = np.array(labels)
     probability = np.array([score.probability for score in scores])
     zero_shot = -np.array([score.llr for score in scores])
     classes = np.array(consequences)
-    baseline = ConsequenceBaseline([c for c, _ in training], [label for _, label in training])(consequences)
+    baseline = consequence_only(shares, consequences)
     within = []
     for stratum, size in Counter(consequences).most_common():
         own = classes == stratum

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, matthews_
 
 BOOTSTRAPS = 500
 FEWEST = 5
+NO_CLASS = "(none given)"
 Statistic = Callable[[NDArray, NDArray], float]
 
 
@@ -89,18 +90,29 @@ def _figure(statistic: Statistic, labels: NDArray, scores: NDArray, seed: int) -
     return Figure(value, float(low), float(high))
 
 
-class ConsequenceBaseline:
-    """The share of positives per consequence class on the training split: what the class alone tells.
+class Labelled(Protocol):
+    """A labelled variant."""
 
-    Shares are smoothed by one variant of the overall share; a class never seen gets the overall share.
+    @property
+    def label(self) -> int: ...
+    @property
+    def consequence(self) -> str: ...
+
+
+def consequence_shares(items: Iterable[Labelled]) -> dict[str, float]:
+    """The share of positives per consequence class of the training split; "" holds the overall share.
+
+    Shares are smoothed by one variant of the overall share.
     """
+    labels: dict[str, list[int]] = {}
+    for item in items:
+        labels.setdefault(item.consequence or NO_CLASS, []).append(item.label)
+    everything = [label for own in labels.values() for label in own]
+    overall = sum(everything) / len(everything)
+    shares = {name: (sum(own) + overall) / (len(own) + 1) for name, own in sorted(labels.items())}
+    return {"": overall, **shares}
 
-    def __init__(self, consequences: Sequence[str], labels: Sequence[int]) -> None:
-        overall = float(np.mean(labels))
-        self.overall, self.share = overall, {}
-        for consequence in set(consequences):
-            own = [label for c, label in zip(consequences, labels, strict=True) if c == consequence]
-            self.share[consequence] = (sum(own) + overall) / (len(own) + 1)
 
-    def __call__(self, consequences: Sequence[str]) -> NDArray:
-        return np.array([self.share.get(consequence, self.overall) for consequence in consequences])
+def consequence_only(shares: Mapping[str, float], consequences: Sequence[str]) -> NDArray:
+    """What the class alone predicts, (V,); a class that training never saw gets the overall share."""
+    return np.array([shares.get(consequence, shares[""]) for consequence in consequences])

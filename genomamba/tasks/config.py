@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from genomamba.errors import ConfigError
 
 Device = Literal["auto", "cpu", "gpu"]
 Precision = Literal["32-true", "bf16-mixed"]
@@ -28,3 +31,13 @@ class OptimizerConfig:
     warmup: float = 0.1
     final: float = 0.05
     clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field, low, high in (
+            ("lr", 0, math.inf), ("weight_decay", 0, math.inf), ("beta1", 0, 1), ("beta2", 0, 1),
+            ("warmup", 0, 1), ("final", 0, 1), ("clip", 0, math.inf),
+        ):  # fmt: skip
+            value = getattr(self, field)
+            if not low <= value <= high:
+                span = f"between {low} and {high}" if high < math.inf else f"at least {low}"
+                raise ConfigError(f"it must be {span}", "change it", field=f"optimizer.{field}", value=value)

@@ -10,6 +10,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from genomamba.tasks.config import OptimizerConfig
 
+DYNAMICS = ("A_log", "A_imag")
+
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Two groups: what decays, and A_log, D, biases, norms and embeddings, which do not."""
@@ -18,8 +20,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
         if isinstance(module, nn.Embedding):
             kept.add(id(module.weight))
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    # A_log is the one matrix besides embeddings that must not decay; all else that is spared is a vector.
-    spared = [p for name, p in named if p.ndim < 2 or name.endswith("A_log") or id(p) in kept]
+    # What sets the dynamics must not decay, nor embeddings; all else that is spared is a vector.
+    spared = [p for name, p in named if p.ndim < 2 or name.endswith(DYNAMICS) or id(p) in kept]
     spared_ids = {id(p) for p in spared}
     decayed = [p for _, p in named if id(p) not in spared_ids]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]

@@ -1,10 +1,11 @@
-"""The causal language-modelling task. Wiring: batch in, loss out, bits per base logged."""
+"""The language-modelling tasks. Wiring: batch in, loss out, bits per base logged."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor
@@ -12,11 +13,15 @@ from torch.optim import Optimizer
 
 from genomamba.data.datasets import Batch
 from genomamba.errors import GenoMambaError
-from genomamba.model.backbone import CausalLM
+from genomamba.genome import alphabet
+from genomamba.model.backbone import CausalLM, MaskedLM
+from genomamba.model.config import MaskingConfig
+from genomamba.model.masking import mask_bases
 from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.optimizer import adamw_cosine
 
 BITS_PER_NAT = 1 / math.log(2)
+SPLITS = ("train", "valid")
 
 
 class NonFiniteLossError(GenoMambaError):
@@ -26,18 +31,21 @@ class NonFiniteLossError(GenoMambaError):
 class PretrainTask(LightningModule):
     """Next-base prediction; every step logs bits per base (log2), weighted as the loader says."""
 
-    def __init__(self, model: CausalLM, optimizer: OptimizerConfig, steps: int) -> None:
+    model: CausalLM | MaskedLM
+
+    def __init__(self, model: CausalLM | MaskedLM, optimizer: OptimizerConfig, steps: int) -> None:
         super().__init__()
         self.model, self.optimizer_config, self.steps = model, optimizer, steps
         self.rejected = 0  # windows passed over for their N's, since this process began
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Summed weighted loss in nats and the sum of weights."""
+        assert isinstance(self.model, CausalLM)
         weight = batch.weight[:, 1:]
         return -(weight * self.model.log_likelihood(batch.ids, batch.reset)).sum(), weight.sum()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        total, weight = self._loss(batch)
+        total, weight = self._loss(batch, batch_idx)
         loss = total / weight.clamp(min=1)
         self._current = (loss.detach().to("cpu", non_blocking=True), batch.where)
         self._copied = torch.cuda.Event() if loss.is_cuda else None
@@ -66,7 +74,7 @@ class PretrainTask(LightningModule):
         self.validation_sums = torch.zeros(2, dtype=torch.float64)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.validation_sums += torch.stack(self._loss(batch)).double().cpu()
+        self.validation_sums += torch.stack(self._loss(batch, batch_idx)).double().cpu()
 
     def on_validation_epoch_end(self) -> None:
         total, weight = self.validation_sums.tolist()
@@ -76,3 +84,41 @@ class PretrainTask(LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class MaskedPretrainTask(PretrainTask):
+    """Prediction of hidden bases; bits per base of those.
+
+    The mask of sample i is a pure function of (seed, i), samples being numbered through the whole run; so is that
+    of window i of the validation split.
+    """
+
+    def __init__(
+        self,
+        model: MaskedLM,
+        optimizer: OptimizerConfig,
+        steps: int,
+        masking: MaskingConfig,
+        seed: int,
+        batch_size: int,
+    ) -> None:
+        super().__init__(model, optimizer, steps)
+        self.masking, self.seed, self.batch_size = masking, seed, batch_size
+
+    def _loss(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
+        assert isinstance(self.model, MaskedLM)
+        rows, length = batch.ids.shape
+        # Samples are numbered through the whole run, which a resumed run continues.
+        split, batches = ("train", self.global_step) if self.training else ("valid", batch_idx)
+        first = batches * self.batch_size
+        uniform = np.stack([mask_numbers(self.seed, split, first + row, length) for row in range(rows)], axis=1)
+        masked = mask_bases(batch.ids, self.masking, torch.from_numpy(uniform).to(batch.ids.device))
+        weight = batch.weight * masked.predicted
+        real = (batch.ids != alphabet.PAD).sum(1)
+        return -(weight * self.model.log_likelihood(masked.ids, batch.ids, real)).sum(), weight.sum()
+
+
+def mask_numbers(seed: int, split: str, sample: int, length: int) -> np.ndarray:
+    """The numbers, (3, length), fp32 in [0, 1), that decide on one sample's mask."""
+    random = np.random.Generator(np.random.Philox(key=seed, counter=[0, 3, SPLITS.index(split), sample]))
+    return random.random((3, length), dtype=np.float32)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning import LightningModule
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import matthews_corrcoef, roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,6 +22,7 @@ from genomamba.genome.variant import Variant
 from genomamba.model.heads import SequencePair, VariantClassifier
 from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.optimizer import adamw_cosine
+from genomamba.tasks.pretrain import NonFiniteLossError
 
 
 class VariantBatch(NamedTuple):
@@ -75,6 +77,11 @@ class VariantTask(LightningModule):
     def training_step(self, batch: VariantBatch, batch_idx: int) -> Tensor:
         logit, _ = self.model(batch.pair)
         loss = F.binary_cross_entropy_with_logits(logit, batch.label, pos_weight=logit.new_tensor(self.positive_weight))
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError(
+                f"the loss is {loss.item()} at step {self.global_step}; "
+                "the weights were not changed; lower optimizer.lr"
+            )
         self.log("train_loss", loss.detach(), prog_bar=True)
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
@@ -97,7 +104,7 @@ class VariantTask(LightningModule):
             self.best_auroc = auroc
             self.best_weights = copy.deepcopy(self.model.state_dict())
             calibrate(self.model, logits, labels)
-            for name in ("temperature", "threshold"):
+            for name in ("slope", "intercept", "threshold"):
                 self.best_weights[name] = getattr(self.model, name).clone()
 
     def on_train_end(self) -> None:
@@ -110,17 +117,17 @@ class VariantTask(LightningModule):
 
 @torch.no_grad()
 def calibrate(model: VariantClassifier, logits: Tensor, labels: Tensor) -> None:
-    """Sets the temperature that minimises the validation loss, and the threshold of the best validation MCC.
+    """Sets slope and intercept by logistic regression on the validation split, and the threshold of its best MCC.
 
     Args:
         model: changed in place.
         logits: of the validation split, (V,).
         labels: 0 or 1, (V,).
     """
-    temperatures = torch.logspace(-2, 2, 401)  # 1 % apart: finer than any validation split can tell
-    losses = torch.stack([F.binary_cross_entropy_with_logits(logits / t, labels) for t in temperatures])
-    model.temperature.copy_(temperatures[losses.argmin()])
-    probability = torch.sigmoid(logits / model.temperature.cpu())
+    fit = LogisticRegression(C=np.inf).fit(logits.numpy()[:, None], labels.numpy())
+    model.slope.fill_(float(fit.coef_[0, 0]))
+    model.intercept.fill_(float(fit.intercept_[0]))
+    probability = torch.sigmoid(model.slope.cpu() * logits + model.intercept.cpu())
     candidates = torch.quantile(probability, torch.linspace(0.01, 0.99, 99))
     scores = [matthews_corrcoef(labels.numpy(), (probability >= c).numpy()) for c in candidates]
     model.threshold.copy_(candidates[int(np.argmax(scores))])

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from genomamba.kernels.causal_conv1d.reference import causal_conv1d_reference
-from genomamba.kernels.impl import Impl, resolve_impl
+from genomamba.kernels.impl import Chosen, Impl, resolve_impl
+
+HAS: tuple[Chosen, ...] = ("reference", "cpu")
 
 
 def causal_conv1d(
@@ -50,13 +52,9 @@ def causal_conv1d(
         ValueError: shapes, devices or dtypes that do not fit together.
     """
     _check_inputs(x, weight, bias, initial_state, reset)
-    chosen = resolve_impl(impl, x.device)
+    chosen = resolve_impl(impl, x.device, HAS)
     args = (x, weight, bias, silu, initial_state, reset, reverse)
-    if chosen == "triton":
-        from genomamba.kernels.causal_conv1d.triton import causal_conv1d_triton
-
-        y, final_state = causal_conv1d_triton(*args)
-    elif chosen == "cpu":
+    if chosen == "cpu":
         from genomamba.kernels.causal_conv1d.cpu import causal_conv1d_cpu
 
         y, final_state = causal_conv1d_cpu(*args)

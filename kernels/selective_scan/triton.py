@@ -6,6 +6,7 @@ triton_backward.py hold the kernels.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 from typing import Any, NamedTuple
@@ -39,6 +40,7 @@ class Plan(NamedTuple):
     forward_width: int  # channels of one program
     forward_warps: int
     forward_unroll: int
+    forward_registers: int | None
     backward_tile: int
     keep: int  # the backward keeps the state at every keep-th step
     rebuild_unroll: int
@@ -48,7 +50,7 @@ class Plan(NamedTuple):
 
 def plan(batch: int, length: int, channels: int, states: int) -> Plan:
     """The cut of a (batch, length, channels) scan; enough chunks to fill a large GPU."""
-    padded = max(4, triton.next_power_of_2(states))
+    padded = max(8, triton.next_power_of_2(states))
     columns = batch * triton.cdiv(channels, _LANES)
     chunk = 256
     while chunk > 32 and columns * triton.cdiv(length, chunk) < 8192:
@@ -59,14 +61,15 @@ def plan(batch: int, length: int, channels: int, states: int) -> Plan:
         n_chunks=triton.cdiv(length, chunk),
         padded=padded,
         forward_tile=tile,
-        forward_width=4 * _LANES,
-        forward_warps=4,
-        forward_unroll=max(1, 64 // tile) if tile > 16 else 4,
+        forward_width=2 * _LANES if tile <= 16 else _LANES,
+        forward_warps=1,
+        forward_unroll=max(1, 64 // tile) if tile > 16 else 2,
+        forward_registers=None,
         backward_tile=min(padded, 16),
         keep=4,
-        rebuild_unroll=4,
+        rebuild_unroll=2,
         backward_registers=255,
-        slab_bytes=256 << 20,
+        slab_bytes=max(1, padded // 16) * (240 << 20),
     )
 
 
@@ -150,7 +153,7 @@ def _scan(
                 u, dt, A, coupling, _present(dt_bias, u), walls, entering, sums, length, channels, states,
                 cut.chunk, cut.n_chunks, *u.stride(), *dt.stride(), *A.stride(),
                 NP=cut.padded, N=cut.forward_tile, BD=cut.forward_width, U=cut.forward_unroll,
-                num_warps=cut.forward_warps, **flags,
+                num_warps=cut.forward_warps, maxnreg=cut.forward_registers, **flags,
             )  # fmt: skip
             forward_kernels.carry_kernel[(triton.cdiv(channels, _LANES), cut.padded, batch)](
                 entering, sums, A, chunk_walls, _present(initial_state, u), channels, states, cut.n_chunks,
@@ -167,7 +170,8 @@ def _scan(
                 *u.stride(), *dt.stride(), *A.stride(), *_strides(z),
                 NP=cut.padded, N=cut.forward_tile, BD=cut.forward_width, U=cut.forward_unroll,
                 HAS_SKIP=D is not None, HAS_GATE=z is not None,
-                FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded, num_warps=cut.forward_warps, **flags,
+                FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded,
+                num_warps=cut.forward_warps, maxnreg=cut.forward_registers, **flags,
             )  # fmt: skip
     if reset is not None and reverse:
         final.masked_fill_(reset[:, 0, None, None], 0.0)
@@ -235,32 +239,38 @@ def _scan_backward(
     flags = _flags(length, channels, _LANES, cut.keep, dt_bias, dt_softplus, walls, reverse)
     shape = {"NP": padded, "N": tile, "BD": _LANES, "num_warps": 1}
     walls, chunk_walls = _present(walls, u), _present(chunk_walls, u)
-    coupling = _coupling(B, C, padded)
-    order = _lane_order(channels, tile, padded, u.device)
-
-    carry = u.new_zeros((batch, padded, channels), dtype=torch.float32)
-    if d_final is not None:
-        carry[:, :states] = d_final.transpose(1, 2)
-        if reset is not None and reverse:
-            carry.masked_fill_(reset[:, 0, None, None], 0.0)
-        carry = carry.gather(1, order.expand(batch, -1, -1))
-    sum_A = u.new_zeros((padded, channels), dtype=torch.float32)
-    sum_skip = u.new_zeros(channels, dtype=torch.float32)
-    sum_bias = u.new_zeros(channels, dtype=torch.float32)
-
-    slab_chunks = _slab_chunks(cut, batch, channels)
-    scratch = _Scratch(u, cut, batch, channels, slab_chunks, blocks)
+    if d_final is None:
+        d_final = u.new_zeros((batch, channels, states), dtype=torch.float32)
+    elif reset is not None and reverse:
+        d_final = d_final.masked_fill(reset[:, 0, None, None], 0.0)
+    carry = _to_lanes(d_final.transpose(1, 2), cut, blocks)
+    most = _slab_chunks(cut, batch, channels, u.device)
+    width = blocks * _LANES
+    kept = u.new_empty((batch, most, cut.chunk // cut.keep, padded, width), dtype=torch.float32)
+    asked = u.new_empty((batch, most, padded, width), dtype=torch.float32)
+    sums = u.new_empty((batch, most, channels), dtype=torch.float32)
+    parts = u.new_empty((blocks, batch, most * cut.chunk, 2, tile), dtype=torch.float32)
+    part_A = u.new_zeros((batch, most, padded, width), dtype=torch.float32)
+    part_skip, part_bias = u.new_zeros((2, batch, most, channels), dtype=torch.float32)
+    tile_sums = (u, u, u)
+    if padded > tile:
+        size = (batch, most * cut.chunk, channels)
+        tile_sums = tuple(u.new_empty(size, dtype=torch.float32) for _ in range(3))
     strides = (*u.stride(), *dt.stride(), *_strides(z), *dy.stride())
-    scaled_A = _scaled_A(A, order[0], tile, blocks)
+    scaled_A = _scaled_A(A, cut, blocks)
     with torch.cuda.device_of(u):
-        for c0 in reversed(range(0, cut.n_chunks, slab_chunks)):
-            here = min(slab_chunks, cut.n_chunks - c0)
-            kept, asked, sums, part_A, part_skip, part_bias, parts = scratch.of(here)
-            tokens = here * cut.chunk
+        for c0 in reversed(range(0, cut.n_chunks, most)):
+            here = min(most, cut.n_chunks - c0)
+            steps = here * cut.chunk
+            start, end = c0 * cut.chunk, min(length, c0 * cut.chunk + steps)
+            if reverse:
+                start, end = length - end, length - start
+            coupling = _coupling(B[:, start:end], C[:, start:end], padded)
+            cuts = (cut.chunk, c0, here, most, start, end - start)
             grid = (blocks * here * batch,)
             backward_kernels.rebuild_kernel[(*grid, padded // tile)](
                 u, dt, scaled_A, coupling, _present(z, u), _present(dt_bias, u), walls, dy, entering, kept, asked, sums,
-                part_skip, length, channels, cut.chunk, cut.n_chunks, c0, here, *strides,
+                part_skip, length, channels, cut.n_chunks, *cuts, *strides,
                 K=cut.keep, U=cut.rebuild_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None, **shape, **flags,
             )  # fmt: skip
             backward_kernels.adjoint_carry_kernel[(blocks, padded, batch)](
@@ -270,27 +280,22 @@ def _scan_backward(
             for n0 in range(0, padded, tile):
                 backward_kernels.gradient_kernel[grid](
                     u, dt, scaled_A, coupling, _present(D, u), _present(z, u), _present(dt_bias, u), walls, dy, kept,
-                    asked, du, ddt, dz, parts, part_A, part_bias, *scratch.state_sums,
-                    length, channels, cut.chunk, c0, here, n0, *strides,
+                    asked, du, ddt, dz, parts, part_A, part_bias, *tile_sums, length, channels, n0, *cuts, *strides,
                     K=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None,
                     FIRST=n0 == 0, LAST=n0 + tile == padded, maxnreg=cut.backward_registers, **shape, **flags,
                 )  # fmt: skip
                 rows = 16
-                backward_kernels.coupling_sum_kernel[(triton.cdiv(batch * tokens, rows),)](
-                    parts, dB, dC, length, states, batch * tokens, tokens, c0 * cut.chunk, blocks, n0,
+                backward_kernels.coupling_sum_kernel[(triton.cdiv(batch * steps, rows),)](
+                    parts, dB, dC, length, states, batch * steps, steps, c0 * cut.chunk, blocks, n0,
                     N=tile, ROWS=rows, REVERSE=reverse, num_warps=2,
                 )  # fmt: skip
-            sum_A += part_A.sum((0, 1))
-            sum_bias += part_bias.sum((0, 1))
-            if D is not None:
-                sum_skip += part_skip.sum((0, 1))
-    dA.copy_(sum_A.gather(0, order[0])[:states].T)
+    dA.copy_(_from_lanes(part_A.sum((0, 1))[None], cut, blocks, states, channels)[0].T)
     if D is not None:
-        d_skip.copy_(sum_skip)
+        d_skip.copy_(part_skip.sum((0, 1)))
     if dt_bias is not None:
-        d_bias.copy_(sum_bias)
+        d_bias.copy_(part_bias.sum((0, 1)))
     if initial_state is not None:
-        d_initial.copy_(carry.gather(1, order.expand(batch, -1, -1))[:, :states].transpose(1, 2))
+        d_initial.copy_(_from_lanes(carry, cut, blocks, states, channels).transpose(1, 2))
     return out
 
 
@@ -379,9 +384,9 @@ def _flags(
 def _coupling(B: Tensor, C: Tensor, padded: int) -> Tensor:
     """B and C side by side, fp32 (B, L, 2, padded N)."""
     batch, length, states = B.shape
-    # Kernels may prefetch a few rows beyond the last.
-    size = batch * length * 2 * padded
-    out = B.new_empty(size + 16 * padded, dtype=torch.float32)[:size].view(batch, length, 2, padded)
+    # Kernels may ask for a few rows before the first and after the last.
+    size, spare = batch * length * 2 * padded, 16 * padded
+    out = B.new_empty(size + 2 * spare, dtype=torch.float32)[spare : spare + size].view(batch, length, 2, padded)
     rows = max(1, 512 // padded)
     with torch.cuda.device_of(B):
         forward_kernels.coupling_kernel[(triton.cdiv(batch * length, rows),)](
@@ -404,58 +409,52 @@ def _walls(reset: Tensor | None, reverse: bool, cut: Plan) -> tuple[Tensor | Non
     return walls[:, :length].contiguous(), walls.view(batch, cut.n_chunks, cut.chunk).amax(-1)
 
 
-def _lane_order(channels: int, tile: int, padded: int, device: torch.device) -> Tensor:
-    """(1, padded, D): the state at each place of a tile in lane order; its own inverse."""
-    state = torch.arange(padded, device=device)[:, None]
-    lane = torch.arange(channels, device=device)[None, :]
-    return (state ^ (lane & (tile - 1) & 12))[None]
+@functools.lru_cache(maxsize=32)
+def _lane_order(blocks: int, tile: int, padded: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where each register and lane of the backward's lane order lies in (padded, blocks * 32), and the inverse."""
+    register = torch.arange(padded)[:, None, None]
+    block = torch.arange(blocks)[None, :, None]
+    lane = torch.arange(_LANES)[None, None, :]
+    half = tile // 2
+    channel = block * _LANES + (lane ^ (register % tile // half * 16))
+    state = register // tile * tile + lane // 16 * half + (register % half ^ (lane & (half - 1) & 4))
+    order = (state * (blocks * _LANES) + channel).flatten()
+    return order.to(device), order.argsort().to(device)
 
 
-def _scaled_A(A: Tensor, order: Tensor, tile: int, blocks: int) -> Tensor:
-    """A log2(e) as the backward reads it: (tiles, blocks, tile / 4, lanes, 4), in lane order, zero where padded."""
-    padded, channels = order.shape
-    full = A.new_zeros((padded, blocks * _LANES), dtype=torch.float32)
-    full[: A.shape[1], :channels] = A.T * math.log2(math.e)
-    full[:, :channels] = full[:, :channels].gather(0, order)
-    return full.view(padded // tile, tile // 4, 4, blocks, _LANES).permute(0, 3, 1, 4, 2).contiguous()
+def _to_lanes(states: Tensor, cut: Plan, blocks: int) -> Tensor:
+    """(B, N, D) to lane order, (B, padded, blocks * 32), zero where padded."""
+    batch, count, channels = states.shape
+    full = states.new_zeros((batch, cut.padded, blocks * _LANES), dtype=torch.float32)
+    full[:, :count, :channels] = states
+    order, _ = _lane_order(blocks, cut.backward_tile, cut.padded, states.device)
+    return full.flatten(1)[:, order].view_as(full)
 
 
-def _slab_chunks(cut: Plan, batch: int, channels: int) -> int:
-    per_token = 4 * channels * cut.padded // cut.keep + triton.cdiv(channels, _LANES) * 8 * cut.backward_tile
+def _from_lanes(lanes: Tensor, cut: Plan, blocks: int, states: int, channels: int) -> Tensor:
+    """What `_to_lanes` was given."""
+    _, inverse = _lane_order(blocks, cut.backward_tile, cut.padded, lanes.device)
+    return lanes.flatten(1)[:, inverse].view_as(lanes)[:, :states, :channels]
+
+
+def _scaled_A(A: Tensor, cut: Plan, blocks: int) -> Tensor:
+    """A log2(e) in lane order as `kept_state` reads it: (tiles, blocks, tile / 4, lanes, 4)."""
+    lanes = _to_lanes(A.T[None] * math.log2(math.e), cut, blocks)
+    tile = cut.backward_tile
+    return lanes.view(cut.padded // tile, tile // 4, 4, blocks, _LANES).permute(0, 3, 1, 4, 2).contiguous()
+
+
+def _slab_chunks(cut: Plan, batch: int, channels: int, device: torch.device) -> int:
+    """Chunks of one slab of the backward: what fits its scratch, rounded down to whole waves of programs."""
+    blocks = triton.cdiv(channels, _LANES)
+    per_token = 4 * _LANES * cut.padded // cut.keep + 8 * cut.backward_tile
     if cut.padded > cut.backward_tile:
-        per_token += 12 * channels
-    return max(1, min(cut.n_chunks, cut.slab_bytes // (per_token * batch * cut.chunk)))
-
-
-class _Scratch:
-    """What one slab of the backward needs, allocated once for the largest slab."""
-
-    def __init__(self, u: Tensor, cut: Plan, batch: int, channels: int, chunks: int, blocks: int) -> None:
-        tokens = chunks * cut.chunk
-        self._shapes = [
-            (batch, chunks, cut.chunk // cut.keep, cut.padded, blocks * _LANES),
-            (batch, chunks, cut.padded, channels),
-            (batch, chunks, channels),
-            (batch, chunks, cut.padded, channels),
-            (batch, chunks, channels),
-            (batch, chunks, channels),
-            (blocks, batch, tokens, 2, cut.backward_tile),
-        ]
-        self._chunks, self._cut = chunks, cut
-        self._buffers = [u.new_empty(shape, dtype=torch.float32) for shape in self._shapes]
-        self.state_sums = (u, u, u)
-        if cut.padded > cut.backward_tile:
-            a, b, c = (u.new_empty((batch, tokens, channels), dtype=torch.float32) for _ in range(3))
-            self.state_sums = (a, b, c)
-
-    def of(self, chunks: int) -> list[Tensor]:
-        """kept, asked, sums, and the partial gradients of A, D, dt_bias, and of B and C, for so many chunks."""
-        views = []
-        for i, (buffer, shape) in enumerate(zip(self._buffers, self._shapes, strict=True)):
-            size = list(shape)
-            if i == len(self._shapes) - 1:
-                size[2] = chunks * self._cut.chunk
-            else:
-                size[1] = chunks
-            views.append(buffer.view(-1)[: torch.Size(size).numel()].view(size))
-        return views
+        per_token += 12 * _LANES
+    fitting = cut.slab_bytes // (per_token * batch * blocks * cut.chunk)
+    if cut.n_chunks <= fitting + fitting // 2:
+        return cut.n_chunks
+    if device.type == "cuda":
+        wave = 8 * torch.cuda.get_device_properties(device).multi_processor_count
+        waves = fitting * blocks * batch // wave
+        fitting = waves * wave // (blocks * batch) if waves else fitting
+    return max(1, fitting)

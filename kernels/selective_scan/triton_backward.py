@@ -10,9 +10,13 @@ backwards, K steps at a time, from the kept states. With g_t the gradient of h_t
 
 where dy is taken before the gate. a_t h_{t-1} is formed as such, never as h_t - dt_t B_t u_t, which cancels.
 
-The sums over channels run across lanes. So that they need no selections, register r of lane l holds state
-r ^ (l & 12): the two lanes of an exchange then hold the same state in the registers that they exchange. N is
-a power of two here, and `kept`, `asked`, `carry` and `dA` are in this *lane order*.
+The layout of rebuild and gradient. A warp has 32 channels and a tile of N states; a lane owns one channel and
+does its work per token. Of the states, a lane holds one half, those of its own channel and those of its
+partner's, 16 lanes away: so B and C, of which every lane needs its own copy in registers, cost half the
+loads, which would otherwise bound these kernels. Sums over states take one exchange with the partner. Sums
+over channels run across the 16 lanes of a half; so that the first step needs no selections, the registers of
+lanes with bit 2 set hold their states with that bit flipped. `scaled_A`, `kept`, `asked`, `carry` and `dA`
+are in this *lane order*: register by register, 32 lanes side by side.
 """
 
 # ruff: noqa: RUF005 (Triton tuples grow by addition)
@@ -26,14 +30,13 @@ from genomamba.kernels.selective_scan.triton_forward import (
     cut,
     load_four,
     load_row,
-    load_rows,
     load_state,
     prefetch,
     prefetch_coupling,
+    prefetch_tokens,
     sigmoid,
     step_size,
     store_row,
-    store_state,
     wall_before,
     zeros_like_state,
 )
@@ -42,19 +45,25 @@ LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
-def lane_order(lane, r: tl.constexpr, N: tl.constexpr):
-    """The state in register r of a lane, within a tile of N."""
-    return r ^ (lane & (N - 1) & 12)
+def lane_state(lane, r, N: tl.constexpr):
+    """The state, of either channel, in register r < N / 2 of a lane."""
+    return lane // 16 * (N // 2) + (r ^ (lane & (N // 2 - 1) & 4))
 
 
 @triton.jit
 def load_row_lanes(row, lane, N: tl.constexpr, ASM: tl.constexpr, AGAIN: tl.constexpr = False):
-    """N numbers of `coupling` in lane order."""
+    """The N / 2 numbers of a row of `coupling` for a lane's states."""
     out = ()
-    for i in tl.static_range(N // 4):
-        a, b, c, d = load_four(row + lane_order(lane, 4 * i, N), ASM, AGAIN)
+    for i in tl.static_range(N // 8):
+        a, b, c, d = load_four(row + lane_state(lane, 4 * i, N), ASM, AGAIN)
         out = out + (a, b, c, d)
     return out
+
+
+@triton.jit
+def partners(value, lane):
+    """What the lane that owns the other channel has."""
+    return tl.gather(value, lane ^ 16, 0)
 
 
 @triton.jit
@@ -80,15 +89,6 @@ def kept_state(ptr, lane, N: tl.constexpr):
 
 
 @triton.jit
-def exchange(values, lane, BIT: tl.constexpr):
-    """In lane order: add the partner's register r + BIT to register r."""
-    out = ()
-    for r in tl.static_range(len(values) // 2):
-        out = out + (values[r] + tl.gather(values[r + BIT], lane ^ BIT, 0),)
-    return out
-
-
-@triton.jit
 def merge(even, odd, lane, BIT: tl.constexpr):
     """Lanes with BIT clear get the sum of both lanes' `even`, the others of their `odd`."""
     upper = (lane & BIT) != 0
@@ -97,17 +97,16 @@ def merge(even, odd, lane, BIT: tl.constexpr):
 
 @triton.jit
 def sum_over_lanes(values, lane, N: tl.constexpr):
-    """Sums over 32 lanes of N vectors in lane order: that of state n is in the lanes with lane % N = n."""
-    if N > 8:
-        values = exchange(values, lane, 8)
-    if N > 4:
-        values = exchange(values, lane, 4)
+    """Sums over 16 lanes of N / 2 vectors: lane l gets that of its state lane_state(l, 0) + l % 4."""
+    if N == 16:
+        halved = ()
+        for r in tl.static_range(4):
+            halved = halved + (values[r] + tl.gather(values[r + 4], lane ^ 4, 0),)
+        values = halved
     total = merge(merge(values[0], values[1], lane, 1), merge(values[2], values[3], lane, 1), lane, 2)
-    if N <= 4:
+    if N == 8:
         total += tl.gather(total, lane ^ 4, 0)
-    if N <= 8:
-        total += tl.gather(total, lane ^ 8, 0)
-    return total + tl.gather(total, lane ^ 16, 0)
+    return total + tl.gather(total, lane ^ 8, 0)
 
 
 @triton.jit
@@ -139,10 +138,13 @@ def rebuild_kernel(
     d_skip,
     L,
     D,
-    chunk,
     n_chunks,
+    chunk,
     c0,
     slab_chunks,
+    most_chunks,
+    row_first,
+    row_count,
     u_sb,
     u_sl,
     u_sd,
@@ -172,8 +174,8 @@ def rebuild_kernel(
 ):
     """`kept`: the state before every K-th step, (B, slab_chunks, chunk / K, NP / N, blocks, N, BD) in number.
 
-    `asked`: what the chunk's outputs ask of the state that enters it, (B, slab_chunks, NP, D).
-    `sums` of dt and the partial gradient `d_skip`: (B, slab_chunks, D).
+    `asked`: what the chunk's outputs ask of the state that enters it, (B, slab_chunks, NP, blocks, BD).
+    `sums` of dt, (B, slab_chunks, D); `d_skip` grows from slab to slab, (B, most_chunks, D).
     """
     MASKED: tl.constexpr = MASK_L or MASK_D
     blocks = tl.cdiv(D, BD)
@@ -186,6 +188,7 @@ def rebuild_kernel(
     n0 = tl.program_id(1) * N
     live = d < D
     d = d.to(tl.int64)
+    near = tl.minimum(d, D - 1) if MASK_D else d
     decay = kept_state(scaled_A + (tl.program_id(1) * blocks + pid % blocks) * (N * BD), lane, N)
     bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
 
@@ -193,16 +196,18 @@ def rebuild_kernel(
     steps = tl.minimum(chunk, L - first).to(tl.int32)
     token = L - 1 - first if REVERSE else first
     way = tl.full((), -1 if REVERSE else 1, tl.int64)
-    u_ptr = u + b * u_sb + token * u_sl + d * u_sd
-    dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
-    z_ptr = z + b * z_sb + token * z_sl + d * z_sd
-    dy_ptr = dy + b * dy_sb + token * dy_sl + d * dy_sd
-    rows = coupling + (b * L + token) * (2 * NP) + n0
+    u_ptr = u + b * u_sb + token * u_sl + near * u_sd
+    dt_ptr = dt + b * dt_sb + token * dt_sl + near * dt_sd
+    z_ptr = z + b * z_sb + token * z_sl + near * z_sd
+    dy_ptr = dy + b * dy_sb + token * dy_sl + near * dy_sd
+    rows = coupling + (b * row_count + token - row_first) * (2 * NP) + n0
     kept_ptr = kept + (((b * slab_chunks + s) * (chunk // K) * (NP // N) + n0 // N) * blocks + pid % blocks) * (N * BD)
     h = ()
-    for r in tl.static_range(N):
-        place = (b * n_chunks + c) * NP + n0 + lane_order(lane, r, N)
-        h = h + (load_row(states + place * D + d, live, True),)
+    for side in tl.static_range(2):
+        channel = (pid % blocks) * BD + (lane ^ (16 * side))
+        for r in tl.static_range(N // 2):
+            place = (b * n_chunks + c) * NP + n0 + lane_state(lane, r, N)
+            h = h + (load_row(states + place * D + channel, channel < D, True),)
     product = ()
     for _ in tl.static_range(N):
         product = product + (tl.full((BD,), 1.0, tl.float32),)
@@ -210,67 +215,76 @@ def rebuild_kernel(
     total = tl.zeros((BD,), tl.float32)
     grad_skip = tl.zeros((BD,), tl.float32)
     closed = 0
-    raws = load_rows(dt_ptr, way * dt_sl, 0, steps, live, U, MASK_L, MASKED)
-    us = load_rows(u_ptr, way * u_sl, 0, steps, live, U, MASK_L, MASKED)
-    dys = load_rows(dy_ptr, way * dy_sl, 0, steps, live, U, MASK_L, MASKED)
-    zs = load_rows(z_ptr, way * z_sl, 0, steps, live, U, MASK_L, MASKED) if HAS_GATE else us
     for i in range(0, steps, U):
         if i % K == 0:
             keep_state(kept_ptr, h, lane, N)
             kept_ptr += blocks.to(tl.int64) * (NP * BD)
-        more = tl.where(i + U < steps, U, 0)
-        ahead = more * way
-        u_ptr += ahead * u_sl
-        dt_ptr += ahead * dt_sl
-        z_ptr += ahead * z_sl
-        dy_ptr += ahead * dy_sl
-        next_raws = load_rows(dt_ptr, way * dt_sl, i + more, steps, live, U, MASK_L, MASKED)
-        next_us = load_rows(u_ptr, way * u_sl, i + more, steps, live, U, MASK_L, MASKED)
-        next_dys = load_rows(dy_ptr, way * dy_sl, i + more, steps, live, U, MASK_L, MASKED)
-        next_zs = load_rows(z_ptr, way * z_sl, i + more, steps, live, U, MASK_L, MASKED) if HAS_GATE else next_us
+        ahead = tl.where(i + U < steps, U, 0) * way
+        left = tl.where(i + U < steps, steps - 1 - i - U, steps - 1 - i)
+        prefetch_tokens(u_ptr + ahead * u_sl, way * u_sl, lane, left, U, ASM)
+        prefetch_tokens(dt_ptr + ahead * dt_sl, way * dt_sl, lane, left, U, ASM)
+        prefetch_tokens(dy_ptr + ahead * dy_sl, way * dy_sl, lane, left, U, ASM)
+        if HAS_GATE:
+            prefetch_tokens(z_ptr + ahead * z_sl, way * z_sl, lane, left, U, ASM)
         prefetch_coupling(rows + i * way * (2 * NP), ahead, lane, U, NP, BD, ASM)
+        raws = ()
+        us = ()
+        zs = ()
+        dys = ()
         for j in tl.static_range(U):
             valid = live & (i + j < steps) if MASK_L else live
-            delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
+            raws = raws + (load_row(dt_ptr + j * way * dt_sl, valid, MASKED),)
+            us = us + (load_row(u_ptr + j * way * u_sl, valid, MASKED),)
+            dys = dys + (load_row(dy_ptr + j * way * dy_sl, valid, MASKED),)
+            if HAS_GATE:
+                zs = zs + (load_row(z_ptr + j * way * z_sl, valid, MASKED),)
+        for j in tl.static_range(U):
+            valid = live & (i + j < steps) if MASK_L else live
+            delta = step_size(raws[j], bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
             at = (i + tl.minimum(j, steps - 1 - i) if MASK_L else i + j) * way * (2 * NP)
             row_b = load_row_lanes(rows + at, lane, N, ASM)
             row_c = load_row_lanes(rows + at + NP, lane, N, ASM)
-            grad = dys[j].to(tl.float32)
+            grad = dys[j]
             if HAS_GATE:
-                gate_in = zs[j].to(tl.float32)
+                gate_in = zs[j]
                 grad = grad * (gate_in * sigmoid(gate_in))
-            x_in = us[j].to(tl.float32)
+            x_in = us[j]
             if HAS_WALLS:
                 wall = wall_before(walls, b, first + i + j, L).to(tl.int32)
                 h = cut(h, wall, N)
                 closed = closed | wall
             x = delta * x_in
+            sides = ((delta, x, grad), (partners(delta, lane), partners(x, lane), partners(grad, lane)))
             new_h = ()
             new_product = ()
             new_ask = ()
             for n in tl.static_range(N):
-                a = tl.exp2(delta * decay[n])
-                new_h = new_h + (a * h[n] + x * row_b[n],)
+                delta_n, x_n, grad_n = sides[n // (N // 2)]
+                a = tl.exp2(delta_n * decay[n])
+                new_h = new_h + (a * h[n] + x_n * row_b[n % (N // 2)],)
                 p = product[n] * a
                 new_product = new_product + (p,)
-                more = p * (grad * row_c[n]) + ask[n]
+                asks = p * (grad_n * row_c[n % (N // 2)]) + ask[n]
                 if HAS_WALLS:
-                    more = tl.where(closed != 0, ask[n], more)
-                new_ask = new_ask + (more,)
+                    asks = tl.where(closed != 0, ask[n], asks)
+                new_ask = new_ask + (asks,)
             h = new_h
             product = new_product
             ask = new_ask
             total += delta
             grad_skip += x_in * grad
-        raws = next_raws
-        us = next_us
-        dys = next_dys
-        zs = next_zs
-    store_state(asked + ((b * slab_chunks + s) * NP + n0) * D + d, ask, D, live, N)
+        u_ptr += U * way * u_sl
+        dt_ptr += U * way * dt_sl
+        z_ptr += U * way * z_sl
+        dy_ptr += U * way * dy_sl
+    place = ((b * slab_chunks + s) * NP + n0) * (blocks * BD)
+    for n in tl.static_range(N):
+        tl.store(asked + place + (n * blocks + pid % blocks) * BD + lane, ask[n])
     if n0 == 0:
         tl.store(sums + (b * slab_chunks + s) * D + d, total, mask=live)
         if HAS_SKIP:
-            tl.store(d_skip + (b * slab_chunks + s) * D + d, grad_skip, mask=live)
+            grown = (b * most_chunks + s) * D + d
+            tl.store(d_skip + grown, grad_skip + tl.load(d_skip + grown, mask=live, other=0.0), mask=live)
 
 
 @triton.jit
@@ -293,34 +307,35 @@ def adjoint_carry_kernel(
     U: tl.constexpr,
     HAS_WALLS: tl.constexpr,
 ):
-    """In place: what each chunk asks becomes the gradient of the state that leaves it; `carry` (B, NP, D) moves on."""
-    d = tl.program_id(0) * BD + tl.arange(0, BD)
+    """In place: what each chunk asks becomes the gradient of the state that leaves it; `carry` moves on."""
+    block = tl.program_id(0)
+    lane = tl.arange(0, BD)
     n = tl.program_id(1)
     b = tl.program_id(2).to(tl.int64)
+    width = tl.num_programs(0) * BD
+    d = (block * BD + (lane ^ (n % N // (N // 2) * 16))).to(tl.int64)
+    state = n // N * N + lane_state(lane, n % (N // 2), N)
+    at_lane = n * width + block * BD + lane
     live = d < D
-    state = n ^ (d & (N - 1) & 12)
-    d = d.to(tl.int64)
-    real = live & (state < n_real)
-    decay = tl.load(A + d * a_sd + state * a_sn, mask=real, other=0.0).to(tl.float32) * LOG2E
-    g = tl.load(carry + (b * NP + n) * D + d, mask=live, other=0.0)
+    decay = tl.load(A + d * a_sd + state * a_sn, mask=live & (state < n_real), other=0.0).to(tl.float32) * LOG2E
+    g = tl.load(carry + b * NP * width + at_lane)
     for c in range(0, slab_chunks, U):
         own = ()
         total = ()
         for j in tl.static_range(U):
             at = b * slab_chunks + slab_chunks - 1 - c - j
-            here = live & (c + j < slab_chunks)
-            own = own + (tl.load(asked + (at * NP + n) * D + d, mask=here, other=0.0),)
-            total = total + (tl.load(sums + at * D + d, mask=here, other=0.0),)
+            here = (c + j < slab_chunks) & (lane >= 0)
+            own = own + (tl.load(asked + at * NP * width + at_lane, mask=here, other=0.0),)
+            total = total + (tl.load(sums + at * D + d, mask=here & live, other=0.0),)
         for j in tl.static_range(U):
             at = b * slab_chunks + slab_chunks - 1 - c - j
-            here = live & (c + j < slab_chunks)
-            tl.store(asked + (at * NP + n) * D + d, g, mask=here)
+            tl.store(asked + at * NP * width + at_lane, g, mask=(c + j < slab_chunks) & (lane >= 0))
             passed = tl.exp2(decay * total[j]) * g
             if HAS_WALLS:
                 wall_at = b * n_chunks + c0 + slab_chunks - 1 - c - j
                 passed = tl.where(tl.load(chunk_walls + wall_at, mask=c + j < slab_chunks, other=0) != 0, 0.0, passed)
             g = passed + own[j]
-    tl.store(carry + (b * NP + n) * D + d, g, mask=live)
+    tl.store(carry + b * NP * width + at_lane, g)
 
 
 @triton.jit
@@ -347,10 +362,13 @@ def gradient_kernel(
     sum_a,
     L,
     D,
+    n0,
     chunk,
     c0,
     slab_chunks,
-    n0,
+    most_chunks,
+    row_first,
+    row_count,
     u_sb,
     u_sl,
     u_sd,
@@ -381,7 +399,7 @@ def gradient_kernel(
 ):
     """Every gradient of a chunk. Per token, partial over BD channels: `d_coupling` (blocks, B, slab, 2, N).
 
-    Per chunk: `dA` (B, slab_chunks, NP, D), `d_bias` (B, slab_chunks, D). With more states than
+    Grown from slab to slab: `dA` (B, most_chunks, NP, blocks, BD), `d_bias` (B, most_chunks, D). With more states than
     one tile holds, one launch per tile adds the three sums over states to `sum_y`, `sum_x` and `sum_a`
     (fp32, (B, slab, D)), and the last one finishes du, ddt and dz from them.
     """
@@ -396,6 +414,7 @@ def gradient_kernel(
     batch = tl.num_programs(0) // (blocks * slab_chunks)
     live = d < D
     d = d.to(tl.int64)
+    near = tl.minimum(d, D - 1) if MASK_D else d
     bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
     skip = tl.load(D_skip + d, mask=live, other=0.0).to(tl.float32) if HAS_SKIP else 0.0
 
@@ -404,10 +423,13 @@ def gradient_kernel(
     steps = tl.minimum(chunk, L - first).to(tl.int32)
     groups = (steps + K - 1) // K
     slab_row = b * slab + s * chunk
-    part_ptr = d_coupling + block.to(tl.int64) * (batch * slab) * (2 * N) + lane % N
+    part_ptr = d_coupling + block.to(tl.int64) * (batch * slab) * (2 * N)
+    part_ptr += lane // 16 * (N // 2) + lane % (N // 2)
+    writes = lane % 16 < N // 2
     way = tl.full((), -1 if REVERSE else 1, tl.int64)
     decay = kept_state(scaled_A + (n0 // N * blocks + block) * (N * BD), lane, N)
-    g = load_state(asked + ((b * slab_chunks + s) * NP + n0) * D + d, D, live, N, MASK_D)
+    lanes = (((b * slab_chunks + s) * NP + n0) * blocks + block) * BD + lane
+    g = load_state(asked + lanes, blocks * BD, live, N, False)
     grad_A = zeros_like_state(d, N)
     grad_bias = tl.zeros((BD,), tl.float32)
     for r in range(0, groups):
@@ -416,24 +438,24 @@ def gradient_kernel(
         place = ((b * slab_chunks + s) * (chunk // K) + group) * (NP // N) + n0 // N
         h = kept_state(kept + (place * blocks + block) * (N * BD), lane, N)
         token = L - 1 - (first + i0) if REVERSE else first + i0
-        u_ptr = u + b * u_sb + token * u_sl + d * u_sd
-        dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
-        z_ptr = z + b * z_sb + token * z_sl + d * z_sd
-        dy_ptr = dy + b * dy_sb + token * dy_sl + d * dy_sd
-        rows = coupling + (b * L + token) * (2 * NP) + n0
+        u_ptr = u + b * u_sb + token * u_sl + near * u_sd
+        dt_ptr = dt + b * dt_sb + token * dt_sl + near * dt_sd
+        z_ptr = z + b * z_sb + token * z_sl + near * z_sd
+        dy_ptr = dy + b * dy_sb + token * dy_sl + near * dy_sd
+        rows = coupling + (b * row_count + token - row_first) * (2 * NP) + n0
         # What the group before needs, asked for while this one is computed; the first asks for itself again.
         back = tl.where(group > 0, -K, 0) * way
-        turn = tl.minimum(lane % K, steps - 1)
-        aside = tl.minimum(lane // K * K, D - 1 - block * BD) - lane
-        prefetch(u_ptr + aside * u_sd + (back + turn * way) * u_sl, ASM)
-        prefetch(dt_ptr + aside * dt_sd + (back + turn * way) * dt_sl, ASM)
-        prefetch(dy_ptr + aside * dy_sd + (back + turn * way) * dy_sl, ASM)
-        prefetch(rows + (back + turn * way) * (2 * NP) + lane // K * (2 * NP * K // BD), ASM)
+        left = steps - 1
+        prefetch_tokens(u_ptr + back * u_sl, way * u_sl, lane, left, K, ASM)
+        prefetch_tokens(dt_ptr + back * dt_sl, way * dt_sl, lane, left, K, ASM)
+        prefetch_tokens(dy_ptr + back * dy_sl, way * dy_sl, lane, left, K, ASM)
+        if HAS_GATE:
+            prefetch_tokens(z_ptr + back * z_sl, way * z_sl, lane, left, K, ASM)
+        lowest = rows + (back - (K - 1) if REVERSE else back) * (2 * NP)
+        prefetch(lowest + lane * (2 * NP * K // BD), ASM)
         before = kept + ((place - tl.where(group > 0, NP // N, 0)) * blocks + block) * (N * BD)
         for q in tl.static_range(N // 8):
             prefetch(before + (q * BD + lane) * 8, ASM)
-        if HAS_GATE:
-            prefetch(z_ptr + aside * z_sd + (back + turn * way) * z_sl, ASM)
         deltas = ()
         us = ()
         grads = ()
@@ -460,32 +482,43 @@ def gradient_kernel(
             if HAS_WALLS:
                 h = cut(h, wall_before(walls, b, first + i0 + j, L), N)
             x = delta * x_in
-            y = skip * x_in if HAS_SKIP and FIRST else tl.zeros((BD,), tl.float32)
+            sides = ((delta, x, grad), (partners(delta, lane), partners(x, lane), partners(grad, lane)))
+            own_y = tl.zeros((BD,), tl.float32)
+            other_y = tl.zeros((BD,), tl.float32)
             new_h = ()
             dc = ()
             a_j = ()
             old_j = ()
             for n in tl.static_range(N):
-                a = tl.exp2(delta * decay[n])
+                delta_n, x_n, grad_n = sides[n // (N // 2)]
+                a = tl.exp2(delta_n * decay[n])
                 old = a * h[n]
-                now = x * row_b[n] + old
-                if HAS_GATE:
-                    y = row_c[n] * now + y
-                dc = dc + (grad * now,)
+                now = x_n * row_b[n % (N // 2)] + old
+                if n < N // 2:
+                    own_y = row_c[n] * now + own_y
+                    dc = dc + (grad_n * now,)
+                else:
+                    other_y = row_c[n - N // 2] * now + other_y
                 a_j = a_j + (a,)
                 old_j = old_j + (old,)
                 new_h = new_h + (now,)
+            both = ()
+            for n in tl.static_range(N // 2):
+                both = both + (sides[1][2] * new_h[n + N // 2] + dc[n],)
+            y = own_y + partners(other_y, lane) if HAS_GATE else own_y
+            if HAS_SKIP and FIRST:
+                y += skip * x_in
             h = new_h
             decays = decays + (a_j,)
             olds = olds + (old_j,)
-            dcs = dcs + (sum_over_lanes(dc, lane, N),)
+            dcs = dcs + (sum_over_lanes(both, lane, N),)
             deltas = deltas + (delta,)
             us = us + (x_in,)
             grads = grads + (grad,)
             dzs = dzs + (dz,)
             ys = ys + (y,)
         for j in tl.static_range(K):
-            store_row(part_ptr + (slab_row + i0 + j) * (2 * N) + N, dcs[j], (lane < N) & (i0 + j < steps), True)
+            store_row(part_ptr + (slab_row + i0 + j) * (2 * N) + N, dcs[j], writes & (i0 + j < steps), True)
             if HAS_GATE:
                 valid = live & (i0 + j < steps) if MASK_L else live
                 at_sum = (slab_row + i0 + j) * D + d
@@ -501,30 +534,47 @@ def gradient_kernel(
             at = (tl.minimum(j, steps - 1 - i0) if MASK_L else j) * way * (2 * NP)
             row_b = load_row_lanes(rows + at, lane, N, ASM, True)
             row_c = load_row_lanes(rows + at + NP, lane, N, ASM, True)
-            x = deltas[j] * us[j]
             du_t = tl.zeros((BD,), tl.float32)
             ddt_t = tl.zeros((BD,), tl.float32)
+            # Exchanged a second time, in other words lest the first be kept: few registers decide about spills.
+            there = (lane + 16) % 32
+            mine = (deltas[j], deltas[j] * us[j], grads[j])
+            theirs = (tl.gather(mine[0], there, 0), tl.gather(mine[1], there, 0), tl.gather(mine[2], there, 0))
+            again = (mine, theirs)
+            other_du = tl.zeros((BD,), tl.float32)
+            other_ddt = tl.zeros((BD,), tl.float32)
             new_g = ()
             new_A = ()
             db = ()
             for n in tl.static_range(N):
-                full = grads[j] * row_c[n] + g[n]
-                du_t = full * row_b[n] + du_t
+                delta_n, x_n, grad_n = again[n // (N // 2)]
+                full = grad_n * row_c[n % (N // 2)] + g[n]
                 through = full * olds[j][n]
                 if MASK_L:
-                    through = tl.where(valid, through, 0.0)
-                ddt_t = through * decay[n] + ddt_t
-                new_A = new_A + (through * deltas[j] + grad_A[n],)
-                db = db + (full * x,)
+                    through = tl.where(i0 + j < steps, through, 0.0)
+                if n < N // 2:
+                    du_t = full * row_b[n] + du_t
+                    ddt_t = through * decay[n] + ddt_t
+                    db = db + (full * x_n,)
+                else:
+                    other_du = full * row_b[n - N // 2] + other_du
+                    other_ddt = through * decay[n] + other_ddt
+                    db = db + (full * x_n + db[n - N // 2],)
+                new_A = new_A + (through * delta_n + grad_A[n],)
                 new_g = new_g + (full * decays[j][n],)
+            du_t += partners(other_du, lane)
+            ddt_t += partners(other_ddt, lane)
             g = new_g
             grad_A = new_A
             if HAS_WALLS:
                 g = cut(g, wall_before(walls, b, first + i0 + j, L), N)
             at_out = (b * L + token + j * way) * D + d
             at_sum = (slab_row + i0 + j) * D + d
-            db_t = sum_over_lanes(db, lane, N)
-            store_row(part_ptr + (slab_row + i0 + j) * (2 * N), db_t, (lane < N) & (i0 + j < steps), True)
+            summed = ()
+            for n in tl.static_range(N // 2):
+                summed = summed + (db[n + N // 2],)
+            db_t = sum_over_lanes(summed, lane, N)
+            store_row(part_ptr + (slab_row + i0 + j) * (2 * N), db_t, writes & (i0 + j < steps), True)
             if not FIRST:
                 du_t += tl.load(sum_x + at_sum, mask=valid, other=0.0)
                 ddt_t += tl.load(sum_a + at_sum, mask=valid, other=0.0)
@@ -543,10 +593,13 @@ def gradient_kernel(
             else:
                 store_row(sum_x + at_sum, du_t, valid, MASKED)
                 store_row(sum_a + at_sum, ddt_t, valid, MASKED)
-    place = b * slab_chunks + s
-    store_state(dA + (place * NP + n0) * D + d, grad_A, D, live, N)
+    grown = (((b * most_chunks + s) * NP + n0) * blocks + block) * BD + lane
+    for n in tl.static_range(N):
+        place = grown + n * blocks * BD
+        tl.store(dA + place, grad_A[n] + tl.load(dA + place))
     if LAST:
-        tl.store(d_bias + place * D + d, grad_bias, mask=live)
+        place = (b * most_chunks + s) * D + d
+        tl.store(d_bias + place, grad_bias + tl.load(d_bias + place, mask=live, other=0.0), mask=live)
 
 
 @triton.jit

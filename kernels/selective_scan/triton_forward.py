@@ -75,19 +75,6 @@ def load_four(ptr, ASM: tl.constexpr, AGAIN: tl.constexpr = False):
 
 
 @triton.jit
-def load_rows(ptr, stride, i, steps, live, U: tl.constexpr, MASK_L: tl.constexpr, MASKED: tl.constexpr):
-    """The rows of U steps from step i on, `ptr` at the first, in their own dtype; zero where masked."""
-    out = ()
-    for j in tl.static_range(U):
-        if MASKED:
-            valid = live & (i + j < steps) if MASK_L else live
-            out = out + (tl.load(ptr + j * stride, mask=valid, other=0.0),)
-        else:
-            out = out + (tl.load(ptr + j * stride),)
-    return out
-
-
-@triton.jit
 def prefetch(ptr, ASM: tl.constexpr):
     """Ask for each lane's address to be in the L1 cache soon. Reads are so short that their latency decides."""
     if ASM:
@@ -99,6 +86,12 @@ def prefetch(ptr, ASM: tl.constexpr):
             is_pure=False,
             pack=1,
         )
+
+
+@triton.jit
+def prefetch_tokens(ptr, stride, i, last, U: tl.constexpr, ASM: tl.constexpr):
+    """The rows of channels of U tokens, at most `last` + 1: lane i of each U asks for token i, at its own channel."""
+    prefetch(ptr + tl.minimum(i % U, last) * stride, ASM)
 
 
 @triton.jit
@@ -247,12 +240,14 @@ def state_kernel(
     MASKED: tl.constexpr = MASK_L or MASK_D
     blocks = tl.cdiv(D, BD)
     pid = tl.program_id(0)
-    d = (pid % blocks) * BD + tl.arange(0, BD)
+    lane = tl.arange(0, BD)
+    d = (pid % blocks) * BD + lane
     c = (pid // blocks) % n_chunks
     b = (pid // (blocks * n_chunks)).to(tl.int64)
     n0 = tl.program_id(1) * N
     live = d < D
     d = d.to(tl.int64)
+    near = tl.minimum(d, D - 1) if MASK_D else d
     decay = load_decay(A, d, live, n0, a_sd, a_sn, n_real, N, True)
     bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
 
@@ -260,37 +255,38 @@ def state_kernel(
     steps = tl.minimum(chunk, L - first).to(tl.int32)
     token = L - 1 - first if REVERSE else first
     way = tl.full((), -1 if REVERSE else 1, tl.int64)
-    u_ptr = u + b * u_sb + token * u_sl + d * u_sd
-    dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
+    u_ptr = u + b * u_sb + token * u_sl + near * u_sd
+    dt_ptr = dt + b * dt_sb + token * dt_sl + near * dt_sd
     row_ptr = coupling + (b * L + token) * (2 * NP) + n0
     h = zeros_like_state(d, N)
     total = tl.zeros((BD,), tl.float32)
-    raws = load_rows(dt_ptr, way * dt_sl, 0, steps, live, U, MASK_L, MASKED)
-    us = load_rows(u_ptr, way * u_sl, 0, steps, live, U, MASK_L, MASKED)
     for i in range(0, steps, U):
-        # The next group is on its way while this one is computed; the last one fetches itself again.
-        more = tl.where(i + U < steps, U, 0)
-        ahead = more * way
-        u_ptr += ahead * u_sl
-        dt_ptr += ahead * dt_sl
-        next_raws = load_rows(dt_ptr, way * dt_sl, i + more, steps, live, U, MASK_L, MASKED)
-        next_us = load_rows(u_ptr, way * u_sl, i + more, steps, live, U, MASK_L, MASKED)
-        prefetch_coupling(row_ptr, ahead, tl.arange(0, BD), U, NP, BD, ASM)
+        # The next group is asked for while this one is computed; the last one asks for itself again.
+        ahead = tl.where(i + U < steps, U, 0) * way
+        left = tl.where(i + U < steps, steps - 1 - i - U, steps - 1 - i)
+        prefetch_tokens(u_ptr + ahead * u_sl, way * u_sl, lane, left, U, ASM)
+        prefetch_tokens(dt_ptr + ahead * dt_sl, way * dt_sl, lane, left, U, ASM)
+        prefetch_coupling(row_ptr, ahead, lane, U, NP, BD, ASM)
+        raws = ()
+        us = ()
         for j in tl.static_range(U):
             valid = live & (i + j < steps) if MASK_L else live
-            delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
+            raws = raws + (load_row(dt_ptr + j * way * dt_sl, valid, MASKED),)
+            us = us + (load_row(u_ptr + j * way * u_sl, valid, MASKED),)
+        for j in tl.static_range(U):
+            valid = live & (i + j < steps) if MASK_L else live
+            delta = step_size(raws[j], bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
             # A masked step reads the last real row: its x is zero.
             at = tl.minimum(j, steps - 1 - i) if MASK_L else j
             row = load_coupling(row_ptr + at * way * (2 * NP), N, ASM)
             if HAS_WALLS:
                 h = cut(h, wall_before(walls, b, first + i + j, L), N)
-            h = advance(h, delta, delta * us[j].to(tl.float32), decay, row, N)
+            h = advance(h, delta, delta * us[j], decay, row, N)
             total += delta
-        raws = next_raws
-        us = next_us
-        row_ptr += ahead * (2 * NP)
-    place = (b * n_chunks + c) * NP + n0
-    store_state(states + place * D + d, h, D, live, N)
+        u_ptr += U * way * u_sl
+        dt_ptr += U * way * dt_sl
+        row_ptr += U * way * (2 * NP)
+    store_state(states + ((b * n_chunks + c) * NP + n0) * D + d, h, D, live, N)
     tl.store(sums + (b * n_chunks + c) * D + d, total, mask=live)
 
 
@@ -399,11 +395,13 @@ def output_kernel(
     MASKED: tl.constexpr = MASK_L or MASK_D
     blocks = tl.cdiv(D, BD)
     pid = tl.program_id(0)
-    d = (pid % blocks) * BD + tl.arange(0, BD)
+    lane = tl.arange(0, BD)
+    d = (pid % blocks) * BD + lane
     c = (pid // blocks) % n_chunks
     b = (pid // (blocks * n_chunks)).to(tl.int64)
     live = d < D
     d = d.to(tl.int64)
+    near = tl.minimum(d, D - 1) if MASK_D else d
     decay = load_decay(A, d, live, n0, a_sd, a_sn, n_real, N, True)
     bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
     skip = tl.load(D_skip + d, mask=live, other=0.0).to(tl.float32) if HAS_SKIP else 0.0
@@ -412,35 +410,36 @@ def output_kernel(
     steps = tl.minimum(chunk, L - first).to(tl.int32)
     token = L - 1 - first if REVERSE else first
     way = tl.full((), -1 if REVERSE else 1, tl.int64)
-    u_ptr = u + b * u_sb + token * u_sl + d * u_sd
-    dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
-    z_ptr = z + b * z_sb + token * z_sl + d * z_sd
+    u_ptr = u + b * u_sb + token * u_sl + near * u_sd
+    dt_ptr = dt + b * dt_sb + token * dt_sl + near * dt_sd
+    z_ptr = z + b * z_sb + token * z_sl + near * z_sd
     row_ptr = coupling + (b * L + token) * (2 * NP) + n0
     y_ptr = y + (b * L + token) * D + d
     sum_ptr = sum_y + (b * L + token) * D + d
     h = load_state(states + ((b * n_chunks + c) * NP + n0) * D + d, D, live, N, MASK_D)
-    raws = load_rows(dt_ptr, way * dt_sl, 0, steps, live, U, MASK_L, MASKED)
-    us = load_rows(u_ptr, way * u_sl, 0, steps, live, U, MASK_L, MASKED)
-    zs = load_rows(z_ptr, way * z_sl, 0, steps, live, U, MASK_L, MASKED) if HAS_GATE and LAST else us
     for i in range(0, steps, U):
-        # The next group is on its way while this one is computed; the last one fetches itself again.
-        more = tl.where(i + U < steps, U, 0)
-        ahead = more * way
-        u_ptr += ahead * u_sl
-        dt_ptr += ahead * dt_sl
-        z_ptr += ahead * z_sl
-        next_raws = load_rows(dt_ptr, way * dt_sl, i + more, steps, live, U, MASK_L, MASKED)
-        next_us = load_rows(u_ptr, way * u_sl, i + more, steps, live, U, MASK_L, MASKED)
+        # The next group is asked for while this one is computed; the last one asks for itself again.
+        ahead = tl.where(i + U < steps, U, 0) * way
+        left = tl.where(i + U < steps, steps - 1 - i - U, steps - 1 - i)
+        prefetch_tokens(u_ptr + ahead * u_sl, way * u_sl, lane, left, U, ASM)
+        prefetch_tokens(dt_ptr + ahead * dt_sl, way * dt_sl, lane, left, U, ASM)
         if HAS_GATE and LAST:
-            next_zs = load_rows(z_ptr, way * z_sl, i + more, steps, live, U, MASK_L, MASKED)
-        else:
-            next_zs = next_us
-        prefetch_coupling(row_ptr, ahead, tl.arange(0, BD), U, NP, BD, ASM)
+            prefetch_tokens(z_ptr + ahead * z_sl, way * z_sl, lane, left, U, ASM)
+        prefetch_coupling(row_ptr, ahead, lane, U, NP, BD, ASM)
+        raws = ()
+        us = ()
+        zs = ()
+        for j in tl.static_range(U):
+            valid = live & (i + j < steps) if MASK_L else live
+            raws = raws + (load_row(dt_ptr + j * way * dt_sl, valid, MASKED),)
+            us = us + (load_row(u_ptr + j * way * u_sl, valid, MASKED),)
+            if HAS_GATE and LAST:
+                zs = zs + (load_row(z_ptr + j * way * z_sl, valid, MASKED),)
         out = ()
         for j in tl.static_range(U):
             valid = live & (i + j < steps) if MASK_L else live
-            delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
-            x_in = us[j].to(tl.float32)
+            delta = step_size(raws[j], bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
+            x_in = us[j]
             at = tl.minimum(j, steps - 1 - i) if MASK_L else j
             row_b = load_coupling(row_ptr + at * way * (2 * NP), N, ASM)
             row_c = load_coupling(row_ptr + at * way * (2 * NP) + NP, N, ASM)
@@ -456,17 +455,17 @@ def output_kernel(
             for n in tl.static_range(N):
                 total = row_c[n] * h[n] + total
             if HAS_GATE and LAST:
-                gate_in = zs[j].to(tl.float32)
+                gate_in = zs[j]
                 total = total * (gate_in * sigmoid(gate_in))
             out = out + (total,)
         for j in tl.static_range(U):
             valid = live & (i + j < steps) if MASK_L else live
             ptr = y_ptr + j * way * D if LAST else sum_ptr + j * way * D
             store_row(ptr, out[j], valid, MASKED)
-        raws = next_raws
-        us = next_us
-        zs = next_zs
-        row_ptr += ahead * (2 * NP)
+        u_ptr += U * way * u_sl
+        dt_ptr += U * way * dt_sl
+        z_ptr += U * way * z_sl
+        row_ptr += U * way * (2 * NP)
         y_ptr += U * way * D
         sum_ptr += U * way * D
     if c == n_chunks - 1:

@@ -83,6 +83,8 @@ def test_every_start_is_equally_likely_and_short_regions_fill_rows_together() ->
         assert sum(piece.length for piece in pieces) == 10
         assert all(piece == short[piece.contig] for piece in pieces[:-1])
         assert short[pieces[-1].contig].contains(pieces[-1])
+    alone = RandomWindows(list(short.values()), 10, seed=0, both_strands=False, pack=False)
+    assert {tuple(alone(0, i)) for i in range(50)} == {(region,) for region in short.values()}
     bases = {name: sum(p.length for pieces in packed for p in pieces[:1] if p.contig == name) for name in "bc"}
     assert 3.6 < bases["b"] / bases["c"] < 4.4  # twice as likely, and twice as long
 

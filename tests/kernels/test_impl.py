@@ -36,3 +36,9 @@ def test_an_explicit_choice_is_obeyed_or_refused() -> None:
         resolve_impl("cpu", torch.device("cuda"))
     with pytest.raises(ValueError, match="expected one of auto, reference, cpu, triton"):
         resolve_impl("fast", torch.device("cpu"))  # type: ignore[arg-type]
+
+
+def test_an_operator_without_a_fast_implementation_takes_the_reference_and_refuses_the_rest() -> None:
+    assert resolve_impl("auto", torch.device("cuda"), ("reference", "cpu")) == "reference"
+    with pytest.raises(KernelUnavailableError, match="this operator has reference, cpu"):
+        resolve_impl("triton", torch.device("cuda"), ("reference", "cpu"))

@@ -39,7 +39,8 @@ def test_language_model_reads_back(tmp_path: Path, tied: bool) -> None:
 
 def test_classifier_reads_back_with_its_calibration(tmp_path: Path) -> None:
     model = VariantClassifier(CONFIG, VariantHeadConfig(d_hidden=5))
-    model.temperature.fill_(1.7)
+    model.slope.fill_(1.7)
+    model.intercept.fill_(-0.4)
     model.threshold.fill_(0.3)
     save_model(model, tmp_path, card="", provenance={})
     again = load_model(tmp_path)

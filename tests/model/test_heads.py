@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from genomamba.errors import ConfigError
 from genomamba.genome import alphabet
 from genomamba.model.config import ModelConfig, VariantHeadConfig
 from genomamba.model.heads import SequencePair, VariantClassifier, pair_llr
@@ -80,7 +81,14 @@ def test_pair_llr_counts_no_n() -> None:
     assert float(llr) == pytest.approx(1.0)
 
 
-def test_temperature_divides_the_logit(model: VariantClassifier) -> None:
-    model.temperature.fill_(2.0)
-    assert torch.allclose(model.probability(torch.tensor([2.0])), torch.sigmoid(torch.tensor([1.0])))
-    model.temperature.fill_(1.0)
+def test_a_model_that_looks_ahead_is_refused() -> None:
+    with pytest.raises(ConfigError, match="causal"):
+        VariantClassifier(ModelConfig(bidirectional=True), VariantHeadConfig())
+
+
+def test_probability_is_the_calibrated_logistic(model: VariantClassifier) -> None:
+    model.slope.fill_(2.0)
+    model.intercept.fill_(-1.0)
+    assert torch.allclose(model.probability(torch.tensor([2.0])), torch.sigmoid(torch.tensor([3.0])))
+    model.slope.fill_(1.0)
+    model.intercept.fill_(0.0)

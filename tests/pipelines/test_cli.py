@@ -53,7 +53,10 @@ def test_version(run_cli: RunCli) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("nope", "nope: no such command; choose from demo, evaluate, finetune, index, info, pretrain, report, score"),
+        (
+            "nope",
+            "nope: no such command; choose from demo, evaluate, export, finetune, import, index, info, pretrain, ",
+        ),
         ("finetune", None),
         ("finetune nope", "finetune nope: no such command; choose from variants"),
         ("pretrain --windw 3 -r a -o b", "--windw: unknown option; the nearest is --window"),
@@ -61,6 +64,12 @@ def test_version(run_cli: RunCli) -> None:
         ("pretrain -r a", "output: missing; see `genomamba pretrain --help`"),
         ("pretrain -r a -o b --window x", "window=x: expected int; see `genomamba pretrain --help`"),
         ("pretrain -r a -o b --model.d_model 0", "model.d_model=0: it must be at least 1; raise it"),
+        ("pretrain -r a -o b --window 0", "window=0: it must be at least 2; raise it"),
+        ("pretrain -r a -o b --steps 0", "steps=0: it must be at least 1; raise it"),
+        ("pretrain -r a -o b --seed -1", "seed=-1: it must be at least 0; raise it"),
+        ("pretrain -r a -o b --optimizer.warmup 2", "optimizer.warmup=2.0: it must be between 0 and 1; change it"),
+        ("score -r a -i b -m c -o d --batch-size 0", "batch_size=0: it must be at least 1; raise it"),
+        ("score -r a -i b -m c -o d --window -4", "window=-4: it must be at least 2; raise it"),
         ("pretrain -r a -o b -c nope", "config=nope: no such file or preset; the presets are "),
         ("pretrain -r a -o b --device tpu", "device=tpu: expected one of 'auto', 'cpu', 'gpu'; see "),
     ],

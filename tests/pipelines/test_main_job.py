@@ -182,6 +182,78 @@ def test_evaluate_refuses_genes_that_training_has_seen(world: World, run_cli: Ru
     )
 
 
+def test_evaluate_refuses_variants_of_another_name_that_training_has_seen(
+    world: World, run_cli: RunCli, tmp_path: Path
+) -> None:
+    renamed = tmp_path / "renamed.vcf"
+    renamed.write_text(world.labelled.read_text().replace("GENEINFO=AAA1", "GENEINFO=NEW"))
+    words = ("evaluate", "variants", "-r", world.reference, "-i", renamed, "-m", world.classifier)
+    result = run_cli(*words, "--genes", "NEW")
+    assert result.code == 2
+    assert "genes=NEW: 40 of 40 variants lie in windows that training or validation has seen" in result.err
+
+
+def test_evaluate_needs_no_training_variants_in_its_input(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    lines = world.labelled.read_text().splitlines()
+    kept = [line for line in lines if line.startswith("#") or "GENEINFO=DDD4" in line]
+    (tmp_path / "own.vcf").write_text("\n".join(kept) + "\n")
+    both = []
+    for source in (world.labelled, tmp_path / "own.vcf"):
+        out = tmp_path / f"{source.stem}.json"
+        words = ("evaluate", "variants", "-r", world.reference, "-i", source, "-m", world.classifier, "-o", out)
+        assert run_cli(*words).code == 0
+        figures = json.loads(out.read_text())
+        both.append({key: figures[key] for key in ("overall", "consequence_only", "within", "curves")})
+    assert both[0] == both[1]
+
+
+def test_report_refuses_figures_of_another_model(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    evaluation = tmp_path / "e.json"
+    words = ("evaluate", "variants", "-r", world.reference, "-i", world.labelled, "-m", world.classifier)
+    assert run_cli(*words, "-o", evaluation).code == 0
+    evaluation.write_text(json.dumps(json.loads(evaluation.read_text()) | {"weights": "0" * 32}))
+    result = run_cli("report", "-m", world.classifier, "-e", evaluation, "-o", tmp_path / "r.html")
+    assert result.code == 2
+    assert "its figures are not of the model" in result.err
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_overlapping_hold_outs_and_regions_off_the_contig_are_refused(
+    world: World, run_cli: RunCli, tmp_path: Path
+) -> None:
+    words = ("pretrain", "-r", world.reference, "-o", tmp_path / "o")
+    overlap = run_cli(*words, "--valid", "chrB:1-900", "--test", "chrB:500-1500")
+    assert (overlap.code, overlap.err) == (
+        2,
+        "test=chrB:500-1500: it overlaps the validation region chrB:1-900; hold out each base once\n",
+    )
+    off = run_cli(*words, "--test", "chrB:8000-999999")
+    assert off.code == 2
+    assert "test=chrB:8000-999999: the contig has 9000 bases" in off.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_run_that_fails_leaves_what_stood_there(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("finetune", "variants", "-r", world.reference, "-i", world.labelled, "-m", world.pretrained, "-o", out)
+    small = "--train AAA1 --valid BBB2 --window 32 --epochs 1".split()
+    assert run_cli(*words, *small).code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    failed = run_cli(*words, *small, "--force", "--optimizer.lr", "1e30", "--optimizer.clip", "1e30")
+    assert failed.code == 1
+    assert "the loss is nan at step" in failed.err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_a_run_never_replaces_its_own_inputs(world: World, run_cli: RunCli) -> None:
+    words = ("finetune", "variants", "-r", world.reference, "-i", world.labelled, "-m", world.pretrained)
+    result = run_cli(*words, "-o", world.pretrained, "--force", *"--train AAA1 --valid BBB2".split())
+    assert result.code == 2
+    assert "lies in it; choose another -o" in result.err
+    assert (world.pretrained / "model.safetensors").exists()
+
+
 def test_evaluate_regions_agrees_with_the_figure_of_training(world: World, run_cli: RunCli, tmp_path: Path) -> None:
     bed = tmp_path / "valid.bed"
     bed.write_text("chrB\t0\t900\theld_out\n")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
 from genomamba.scoring import metrics
 from genomamba.scoring.metrics import (
-    ConsequenceBaseline,
     Figure,
     auprc,
     auroc,
+    consequence_only,
+    consequence_shares,
     expected_calibration_error,
     summary,
 )
@@ -57,6 +60,11 @@ def test_summary_of_a_perfect_classifier() -> None:
     assert figures["Brier"].value == pytest.approx(1e-4)
 
 
+class Item(NamedTuple):
+    consequence: str
+    label: int
+
+
 def test_baseline_knows_shares_and_nothing_else() -> None:
-    baseline = ConsequenceBaseline(["nonsense"] * 3 + ["synonymous"], [1, 1, 1, 0])
-    assert baseline(["nonsense", "synonymous", "unseen"]) == pytest.approx([3.75 / 4, 0.375, 0.75])
+    shares = consequence_shares([Item("nonsense", 1)] * 3 + [Item("synonymous", 0)])
+    assert consequence_only(shares, ["nonsense", "synonymous", "unseen"]) == pytest.approx([3.75 / 4, 0.375, 0.75])

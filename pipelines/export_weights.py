@@ -1,0 +1,28 @@
+"""Write a language model as state-spaces/mamba, Caduceus or transformers would, or say why that cannot be."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from genomamba.pipelines.options import option
+
+
+@dataclass(frozen=True)
+class Config:
+    model: str = option("folder of the model", short="-m")
+    output: str = option("folder to write", short="-o")
+    to: Literal["state-spaces", "caduceus", "transformers"] = option("whose format", "transformers")
+    force: bool = option("replace the files of an existing output", False)
+
+
+def run(config: Config) -> int:
+    from genomamba.files import refuse_existing
+    from genomamba.interop.exporting import export_model
+    from genomamba.interop.loading import load_any_model
+
+    refuse_existing(config.output, force=config.force)
+    written = export_model(load_any_model(config.model), config.output, config.to)
+    print(f"{written}: written for {config.to}", file=sys.stderr)
+    return 0

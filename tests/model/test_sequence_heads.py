@@ -1,0 +1,82 @@
+"""Pooling and heads: by hand, without padding, and the same from either strand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from genomamba.errors import ConfigError
+from genomamba.genome import alphabet
+from genomamba.model.config import ModelConfig
+from genomamba.model.sequence_heads import Pool, SequenceModel, TokenModel
+
+KINDS: dict[str, dict[str, Any]] = {
+    "causal": {},
+    "both ways": {"bidirectional": True},
+    "both strands": {"bidirectional": True, "rc_equivariant": True, "rc_strand_order": "swapped", "n_layer": 3},
+}
+POOLINGS = ("mean", "max", "last", "attention")
+
+
+def config(kind: str) -> ModelConfig:
+    return ModelConfig(**{"d_model": 16, "n_layer": 2, "d_state": 4, **KINDS[kind]})
+
+
+def bases(*shape: int) -> Tensor:
+    return torch.randint(alphabet.A, alphabet.N + 1, shape)
+
+
+@torch.no_grad()
+def test_pooling_by_hand() -> None:
+    hidden, length = torch.randn(2, 5, 3), torch.tensor([3, 5])
+    hidden[0, 3:] = torch.nan  # what padding holds is nobody's business
+    rows = [hidden[0, :3], hidden[1]]
+    for how, by_hand in {"mean": lambda h: h.mean(0), "max": lambda h: h.amax(0), "last": lambda h: h[-1]}.items():
+        pooled = Pool(3, how)(hidden, length)  # type: ignore[arg-type]
+        torch.testing.assert_close(pooled, torch.stack([by_hand(h) for h in rows]))
+    pool = Pool(3, "attention")
+    assert pool.query is not None
+    weights = [torch.softmax(h @ pool.query.weight[0], 0) for h in rows]
+    expected = torch.stack([w @ h for w, h in zip(weights, rows, strict=True)])
+    torch.testing.assert_close(pool(hidden.nan_to_num(7.0), length), expected)
+    torch.testing.assert_close(Pool(3, "mean")(hidden[1:]), hidden[1:].mean(1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+@torch.no_grad()
+def test_padding_and_neighbours_change_nothing(kind: str, pooling: str) -> None:
+    model = SequenceModel(config(kind), 3, pooling).eval()  # type: ignore[arg-type]
+    ids = bases(1, 21)
+    batch = torch.full((3, 30), alphabet.PAD)
+    batch[:, :30] = bases(3, 30)
+    batch[1, :21], batch[1, 21:] = ids[0], alphabet.PAD
+    among = model(batch, torch.tensor([30, 21, 9]))[1:2]
+    torch.testing.assert_close(among, model(ids), rtol=1e-4, atol=1e-5)
+    assert (model(bases(1, 21)) - among).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@torch.no_grad()
+def test_a_model_of_both_strands_answers_alike_for_either(pooling: str) -> None:
+    ids = bases(2, 17)
+    other = torch.from_numpy(alphabet.reverse_complement(ids.numpy()).copy()).long()
+    model = SequenceModel(config("both strands"), 2, pooling).eval()  # type: ignore[arg-type]
+    assert torch.equal(model(ids), model(other))
+    tracks = TokenModel(config("both strands"), 2).eval()
+    assert torch.equal(tracks(ids), tracks(other).flip(1))
+    assert tracks(ids).std() > 1e-3
+
+
+@torch.no_grad()
+def test_tracks_of_a_causal_model_are_its_heads_of_each_token() -> None:
+    model, ids = TokenModel(config("causal"), 4).eval(), bases(2, 12)
+    torch.testing.assert_close(model(ids)[:, 7], model.head(model.backbone(ids[:, :8])[0][:, -1]), rtol=1e-4, atol=1e-5)
+
+
+def test_an_unknown_pooling_is_named() -> None:
+    with pytest.raises(ConfigError, match="pooling=sum: no such pooling"):
+        Pool(3, "sum")  # type: ignore[arg-type]
