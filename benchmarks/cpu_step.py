@@ -2,9 +2,10 @@
 
 Forward and backward of the causal language-model loss, same widths, same weights, same tokens. Each model
 runs in a process of its own, in turns; a short step compiles and warms up before anything is measured. The
-fastest step counts, since whatever else runs on the machine can only add to it. Memory is what a step adds to the process at its peak. Beside the times stands a floor for this
-model on this machine: its multiplications at the speed of a large matrix product measured in the same run,
-or its bytes at that of a large copy, whichever takes longer. Nothing is asserted.
+fastest step counts, since whatever else runs on the machine can only add to it. Memory is what a step adds
+to the process at its peak. Beside the times stands a floor for this model on this machine: its
+multiplications at the speed of a large matrix product measured in the same run, or its bytes at that of a
+large copy, whichever takes longer. Nothing is asserted.
 
     python benchmarks/cpu_step.py --out benchmarks/results/cpu_step.json
 """

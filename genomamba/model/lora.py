@@ -22,7 +22,7 @@ def add_lora(
     forward: Callable[[Any], Tensor],
     *,
     rank: int = 8,
-    alpha: float = 16.0,
+    alpha: int = 16,
     dropout: float = 0.0,
     targets: Sequence[str] = PROJECTIONS,
     train_too: Sequence[str] = (),

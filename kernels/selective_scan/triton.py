@@ -37,10 +37,8 @@ class Plan(NamedTuple):
     n_chunks: int
     padded: int  # states, a power of two
     forward_tile: int  # states that one lane holds
-    forward_width: int  # channels of one program
-    forward_warps: int
+    forward_sides: int  # channels of one lane
     forward_unroll: int
-    forward_registers: int | None
     backward_tile: int
     keep: int  # the backward keeps the state at every keep-th step
     rebuild_unroll: int
@@ -61,13 +59,11 @@ def plan(batch: int, length: int, channels: int, states: int) -> Plan:
         n_chunks=triton.cdiv(length, chunk),
         padded=padded,
         forward_tile=tile,
-        forward_width=2 * _LANES if tile <= 16 else _LANES,
-        forward_warps=1,
+        forward_sides=2 if tile <= 16 else 1,
         forward_unroll=max(1, 64 // tile) if tile > 16 else 2,
-        forward_registers=None,
         backward_tile=min(padded, 16),
         keep=4,
-        rebuild_unroll=2,
+        rebuild_unroll=4,
         backward_registers=255,
         slab_bytes=max(1, padded // 16) * (240 << 20),
     )
@@ -139,8 +135,10 @@ def _scan(
         return y, final, entering
     coupling = _coupling(B, C, cut.padded)
     walls, chunk_walls = _walls(reset, reverse, cut)
-    blocks = triton.cdiv(channels, cut.forward_width)
-    flags = _flags(length, channels, cut.forward_width, cut.forward_unroll, dt_bias, dt_softplus, walls, reverse)
+    blocks = triton.cdiv(channels, cut.forward_sides * _LANES)
+    flags = _flags(
+        length, channels, cut.forward_sides * _LANES, cut.forward_unroll, dt_bias, dt_softplus, walls, reverse
+    )
     walls, chunk_walls = _present(walls, u), _present(chunk_walls, u)
     with torch.cuda.device_of(u):
         if cut.n_chunks == 1:
@@ -152,8 +150,8 @@ def _scan(
             forward_kernels.state_kernel[(blocks * cut.n_chunks * batch, cut.padded // cut.forward_tile)](
                 u, dt, A, coupling, _present(dt_bias, u), walls, entering, sums, length, channels, states,
                 cut.chunk, cut.n_chunks, *u.stride(), *dt.stride(), *A.stride(),
-                NP=cut.padded, N=cut.forward_tile, BD=cut.forward_width, U=cut.forward_unroll,
-                num_warps=cut.forward_warps, maxnreg=cut.forward_registers, **flags,
+                NP=cut.padded, N=cut.forward_tile, SIDES=cut.forward_sides, U=cut.forward_unroll,
+                num_warps=1, **flags,
             )  # fmt: skip
             forward_kernels.carry_kernel[(triton.cdiv(channels, _LANES), cut.padded, batch)](
                 entering, sums, A, chunk_walls, _present(initial_state, u), channels, states, cut.n_chunks,
@@ -168,10 +166,10 @@ def _scan(
                 u, dt, A, coupling, _present(D, u), _present(z, u), _present(dt_bias, u), walls, entering, sum_y, y,
                 final, length, channels, states, cut.chunk, cut.n_chunks, n0,
                 *u.stride(), *dt.stride(), *A.stride(), *_strides(z),
-                NP=cut.padded, N=cut.forward_tile, BD=cut.forward_width, U=cut.forward_unroll,
+                NP=cut.padded, N=cut.forward_tile, SIDES=cut.forward_sides, U=cut.forward_unroll,
                 HAS_SKIP=D is not None, HAS_GATE=z is not None,
                 FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded,
-                num_warps=cut.forward_warps, maxnreg=cut.forward_registers, **flags,
+                num_warps=1, **flags,
             )  # fmt: skip
     if reset is not None and reverse:
         final.masked_fill_(reset[:, 0, None, None], 0.0)
@@ -282,7 +280,8 @@ def _scan_backward(
                     u, dt, scaled_A, coupling, _present(D, u), _present(z, u), _present(dt_bias, u), walls, dy, kept,
                     asked, du, ddt, dz, parts, part_A, part_bias, *tile_sums, length, channels, n0, *cuts, *strides,
                     K=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None,
-                    FIRST=n0 == 0, LAST=n0 + tile == padded, maxnreg=cut.backward_registers, **shape, **flags,
+                    FIRST=n0 == 0, LAST=n0 + tile == padded,
+                    ASM=not triton.knobs.runtime.interpret, maxnreg=cut.backward_registers, **shape, **flags,
                 )  # fmt: skip
                 rows = 16
                 backward_kernels.coupling_sum_kernel[(triton.cdiv(batch * steps, rows),)](
@@ -377,7 +376,6 @@ def _flags(
         "REVERSE": reverse,
         "MASK_L": length % unroll != 0,
         "MASK_D": channels % width != 0,
-        "ASM": not triton.knobs.runtime.interpret,
     }
 
 

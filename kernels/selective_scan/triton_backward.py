@@ -28,12 +28,10 @@ import triton.language as tl
 from genomamba.kernels.selective_scan.triton_forward import (
     LOG2E,
     cut,
-    load_four,
+    load_group,
     load_row,
+    load_spread,
     load_state,
-    prefetch,
-    prefetch_coupling,
-    prefetch_tokens,
     sigmoid,
     step_size,
     store_row,
@@ -42,6 +40,46 @@ from genomamba.kernels.selective_scan.triton_forward import (
 )
 
 LN2 = tl.constexpr(0.6931471805599453)
+
+
+@triton.jit
+def load_four(ptr, ASM: tl.constexpr, AGAIN: tl.constexpr = False):
+    """Four neighbouring numbers from a 16-byte aligned address (of each lane), never written by the same kernel.
+
+    As one instruction on a GPU. Besides, Triton's coalescing pass takes seconds over so many loads and
+    does not see these; its interpreter knows no assembly. `AGAIN` asks for a second load of what an earlier
+    one got, instead of registers that hold it until then: a different instruction, lest they be merged.
+    """
+    if ASM:
+        return tl.inline_asm_elementwise(
+            "ld.global.v4.f32 {$0, $1, $2, $3}, [$4];" if AGAIN else "ld.global.nc.v4.f32 {$0, $1, $2, $3}, [$4];",
+            "=f,=f,=f,=f,l",
+            [ptr.to(tl.int64)],
+            dtype=(tl.float32, tl.float32, tl.float32, tl.float32),
+            is_pure=not AGAIN,
+            pack=1,
+        )
+    return tl.load(ptr), tl.load(ptr + 1), tl.load(ptr + 2), tl.load(ptr + 3)
+
+
+@triton.jit
+def prefetch(ptr, ASM: tl.constexpr):
+    """Ask for each lane's address to be in the L1 cache soon. Reads are so short that their latency decides."""
+    if ASM:
+        tl.inline_asm_elementwise(
+            "prefetch.global.L1 [$1]; mov.b32 $0, 0;",
+            "=r,l",
+            [ptr.to(tl.int64)],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )
+
+
+@triton.jit
+def prefetch_tokens(ptr, stride, i, last, U: tl.constexpr, ASM: tl.constexpr):
+    """The rows of channels of U tokens, at most `last` + 1: lane i of each U asks for token i, at its own channel."""
+    prefetch(ptr + tl.minimum(i % U, last) * stride, ASM)
 
 
 @triton.jit
@@ -170,7 +208,6 @@ def rebuild_kernel(
     REVERSE: tl.constexpr,
     MASK_L: tl.constexpr,
     MASK_D: tl.constexpr,
-    ASM: tl.constexpr,
 ):
     """`kept`: the state before every K-th step, (B, slab_chunks, chunk / K, NP / N, blocks, N, BD) in number.
 
@@ -188,7 +225,6 @@ def rebuild_kernel(
     n0 = tl.program_id(1) * N
     live = d < D
     d = d.to(tl.int64)
-    near = tl.minimum(d, D - 1) if MASK_D else d
     decay = kept_state(scaled_A + (tl.program_id(1) * blocks + pid % blocks) * (N * BD), lane, N)
     bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
 
@@ -196,10 +232,10 @@ def rebuild_kernel(
     steps = tl.minimum(chunk, L - first).to(tl.int32)
     token = L - 1 - first if REVERSE else first
     way = tl.full((), -1 if REVERSE else 1, tl.int64)
-    u_ptr = u + b * u_sb + token * u_sl + near * u_sd
-    dt_ptr = dt + b * dt_sb + token * dt_sl + near * dt_sd
-    z_ptr = z + b * z_sb + token * z_sl + near * z_sd
-    dy_ptr = dy + b * dy_sb + token * dy_sl + near * dy_sd
+    u_ptr = u + b * u_sb + token * u_sl + d * u_sd
+    dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
+    z_ptr = z + b * z_sb + token * z_sl + d * z_sd
+    dy_ptr = dy + b * dy_sb + token * dy_sl + d * dy_sd
     rows = coupling + (b * row_count + token - row_first) * (2 * NP) + n0
     kept_ptr = kept + (((b * slab_chunks + s) * (chunk // K) * (NP // N) + n0 // N) * blocks + pid % blocks) * (N * BD)
     h = ()
@@ -215,40 +251,42 @@ def rebuild_kernel(
     total = tl.zeros((BD,), tl.float32)
     grad_skip = tl.zeros((BD,), tl.float32)
     closed = 0
+    raws = load_group(dt_ptr, 0, way * dt_sl, 0, steps, (live,), U, MASK_L, MASKED)
+    us = load_group(u_ptr, 0, way * u_sl, 0, steps, (live,), U, MASK_L, MASKED)
+    dys = load_group(dy_ptr, 0, way * dy_sl, 0, steps, (live,), U, MASK_L, MASKED)
+    zs = load_group(z_ptr, 0, way * z_sl, 0, steps, (live,), U, MASK_L, MASKED) if HAS_GATE else us
+    spread = load_spread(rows, steps - 1, way * (2 * NP), lane, U, N, NP, True, MASK_L)
     for i in range(0, steps, U):
         if i % K == 0:
             keep_state(kept_ptr, h, lane, N)
             kept_ptr += blocks.to(tl.int64) * (NP * BD)
-        ahead = tl.where(i + U < steps, U, 0) * way
-        left = tl.where(i + U < steps, steps - 1 - i - U, steps - 1 - i)
-        prefetch_tokens(u_ptr + ahead * u_sl, way * u_sl, lane, left, U, ASM)
-        prefetch_tokens(dt_ptr + ahead * dt_sl, way * dt_sl, lane, left, U, ASM)
-        prefetch_tokens(dy_ptr + ahead * dy_sl, way * dy_sl, lane, left, U, ASM)
+        # The last group loads itself again.
+        more = tl.where(i + U < steps, U, 0)
+        u_ptr += more * way * u_sl
+        dt_ptr += more * way * dt_sl
+        z_ptr += more * way * z_sl
+        dy_ptr += more * way * dy_sl
+        rows += more * way * (2 * NP)
+        next_raws = load_group(dt_ptr, 0, way * dt_sl, i + more, steps, (live,), U, MASK_L, MASKED)
+        next_us = load_group(u_ptr, 0, way * u_sl, i + more, steps, (live,), U, MASK_L, MASKED)
+        next_dys = load_group(dy_ptr, 0, way * dy_sl, i + more, steps, (live,), U, MASK_L, MASKED)
+        next_zs = next_us
         if HAS_GATE:
-            prefetch_tokens(z_ptr + ahead * z_sl, way * z_sl, lane, left, U, ASM)
-        prefetch_coupling(rows + i * way * (2 * NP), ahead, lane, U, NP, BD, ASM)
-        raws = ()
-        us = ()
-        zs = ()
-        dys = ()
+            next_zs = load_group(z_ptr, 0, way * z_sl, i + more, steps, (live,), U, MASK_L, MASKED)
+        next_spread = load_spread(rows, steps - 1 - i - more, way * (2 * NP), lane, U, N, NP, True, MASK_L)
         for j in tl.static_range(U):
             valid = live & (i + j < steps) if MASK_L else live
-            raws = raws + (load_row(dt_ptr + j * way * dt_sl, valid, MASKED),)
-            us = us + (load_row(u_ptr + j * way * u_sl, valid, MASKED),)
-            dys = dys + (load_row(dy_ptr + j * way * dy_sl, valid, MASKED),)
+            delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
+            row_b = ()
+            row_c = ()
+            for r in tl.static_range(N // 2):
+                row_b = row_b + (tl.gather(spread[j], lane_state(lane, r, N), 0),)
+                row_c = row_c + (tl.gather(spread[j], lane_state(lane, r, N) + N, 0),)
+            grad = dys[j].to(tl.float32)
             if HAS_GATE:
-                zs = zs + (load_row(z_ptr + j * way * z_sl, valid, MASKED),)
-        for j in tl.static_range(U):
-            valid = live & (i + j < steps) if MASK_L else live
-            delta = step_size(raws[j], bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
-            at = (i + tl.minimum(j, steps - 1 - i) if MASK_L else i + j) * way * (2 * NP)
-            row_b = load_row_lanes(rows + at, lane, N, ASM)
-            row_c = load_row_lanes(rows + at + NP, lane, N, ASM)
-            grad = dys[j]
-            if HAS_GATE:
-                gate_in = zs[j]
+                gate_in = zs[j].to(tl.float32)
                 grad = grad * (gate_in * sigmoid(gate_in))
-            x_in = us[j]
+            x_in = us[j].to(tl.float32)
             if HAS_WALLS:
                 wall = wall_before(walls, b, first + i + j, L).to(tl.int32)
                 h = cut(h, wall, N)
@@ -273,10 +311,11 @@ def rebuild_kernel(
             ask = new_ask
             total += delta
             grad_skip += x_in * grad
-        u_ptr += U * way * u_sl
-        dt_ptr += U * way * dt_sl
-        z_ptr += U * way * z_sl
-        dy_ptr += U * way * dy_sl
+        raws = next_raws
+        us = next_us
+        dys = next_dys
+        zs = next_zs
+        spread = next_spread
     place = ((b * slab_chunks + s) * NP + n0) * (blocks * BD)
     for n in tl.static_range(N):
         tl.store(asked + place + (n * blocks + pid % blocks) * BD + lane, ask[n])

@@ -1,7 +1,10 @@
 """The forward scan on a GPU: state pass per chunk, carry across chunks, output pass per chunk.
 
-One program is one warp; a lane is a channel and keeps its whole state in registers, so that the sum over
-states needs no shuffles and walks the tokens of its chunk in order. The README derives the passes.
+One program is one warp. A lane keeps the whole state of its channels in registers, so that the sum over
+states needs no shuffles, and walks the tokens of its chunk in order. What the next group of tokens needs is
+loaded before this group is computed, and all of it together: a wait for one load is a wait for all that the
+same scoreboard counts. Hence B and C, which every lane needs, come spread over the lanes, one number each,
+and are handed round by shuffles. The README derives the passes.
 
 Steps are counted in scan order; step i is token i, or token L - 1 - i with `REVERSE`. A *wall* before a
 step cuts the recurrence there. `coupling` is fp32 (B, L, 2, N): the rows of B and of C side by side, read
@@ -55,68 +58,54 @@ def store_row(ptr, value, mask, MASKED: tl.constexpr):
 
 
 @triton.jit
-def load_four(ptr, ASM: tl.constexpr, AGAIN: tl.constexpr = False):
-    """Four neighbouring numbers from a 16-byte aligned address (of each lane), never written by the same kernel.
-
-    As one instruction on a GPU. Besides, Triton's coalescing pass takes seconds over so many loads and
-    does not see these; its interpreter knows no assembly. `AGAIN` asks for a second load of what an earlier
-    one got, instead of registers that hold it until then: a different instruction, lest they be merged.
-    """
-    if ASM:
-        return tl.inline_asm_elementwise(
-            "ld.global.v4.f32 {$0, $1, $2, $3}, [$4];" if AGAIN else "ld.global.nc.v4.f32 {$0, $1, $2, $3}, [$4];",
-            "=f,=f,=f,=f,l",
-            [ptr.to(tl.int64)],
-            dtype=(tl.float32, tl.float32, tl.float32, tl.float32),
-            is_pure=not AGAIN,
-            pack=1,
-        )
-    return tl.load(ptr), tl.load(ptr + 1), tl.load(ptr + 2), tl.load(ptr + 3)
-
-
-@triton.jit
-def prefetch(ptr, ASM: tl.constexpr):
-    """Ask for each lane's address to be in the L1 cache soon. Reads are so short that their latency decides."""
-    if ASM:
-        tl.inline_asm_elementwise(
-            "prefetch.global.L1 [$1]; mov.b32 $0, 0;",
-            "=r,l",
-            [ptr.to(tl.int64)],
-            dtype=tl.int32,
-            is_pure=False,
-            pack=1,
-        )
-
-
-@triton.jit
-def prefetch_tokens(ptr, stride, i, last, U: tl.constexpr, ASM: tl.constexpr):
-    """The rows of channels of U tokens, at most `last` + 1: lane i of each U asks for token i, at its own channel."""
-    prefetch(ptr + tl.minimum(i % U, last) * stride, ASM)
-
-
-@triton.jit
-def prefetch_coupling(row, ahead, lane, U: tl.constexpr, NP: tl.constexpr, BD: tl.constexpr, ASM: tl.constexpr):
-    """The rows of the U steps that begin `ahead` tokens from `row`, which lie next to one another."""
-    first = row + tl.where(ahead < 0, ahead - (U - 1), ahead) * (2 * NP)
-    SPAN: tl.constexpr = U * 2 * NP
-    if SPAN >= BD:
-        prefetch(first + lane * (SPAN // BD), ASM)
-    else:
-        prefetch(first + lane % SPAN, ASM)
-
-
-@triton.jit
-def load_coupling(row, N: tl.constexpr, ASM: tl.constexpr):
-    """N numbers that all lanes share, as scalars."""
+def load_group(ptr, aside, stride, i, steps, live, U: tl.constexpr, MASK_L: tl.constexpr, MASKED: tl.constexpr):
+    """The rows of U steps from step i on, as they lie in memory: for each, a vector per channel group."""
     out = ()
-    for i in tl.static_range(N // 4):
-        a, b, c, d = load_four(row + 4 * i, ASM)
-        out = out + (a, b, c, d)
+    for j in tl.static_range(U):
+        for side in tl.static_range(len(live)):
+            at = ptr + j * stride + side * aside
+            if MASKED:
+                valid = live[side] & (i + j < steps) if MASK_L else live[side]
+                out = out + (tl.load(at, mask=valid, other=0.0),)
+            else:
+                out = out + (tl.load(at),)
     return out
 
 
 @triton.jit
-def load_decay(A, d, mask, n0, a_sd, a_sn, n_real, N: tl.constexpr, MASKED: tl.constexpr):
+def load_spread(
+    row,
+    last,
+    stride,
+    lane,
+    U: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    BOTH: tl.constexpr,
+    MASK_L: tl.constexpr,
+):
+    """B, and C with `BOTH`, of U steps: number k in lane k % 32 of vector k // 32.
+
+    Where steps may be missing, those after step `last` are given its numbers; their x is zero.
+    """
+    SIZE: tl.constexpr = 2 * N if BOTH else N
+    out = ()
+    for j in tl.static_range(U):
+        for q in tl.static_range((SIZE + 31) // 32):
+            k = (q * 32 + lane) % SIZE
+            step = tl.minimum(j, last) if MASK_L else j
+            out = out + (tl.load(row + step * stride + tl.where(k < N, k, k - N + NP)),)
+    return out
+
+
+@triton.jit
+def shared(spread, j: tl.constexpr, k: tl.constexpr, SIZE: tl.constexpr):
+    """Number k of step j, in every lane."""
+    return tl.gather(spread[j * ((SIZE + 31) // 32) + k // 32], tl.full((32,), k % 32, tl.int32), 0)
+
+
+@triton.jit
+def load_decay(A, d, mask, n0, a_sd, a_sn, n_real, N: tl.constexpr):
     """A log2(e) of N states from n0 on; zero beyond the real ones, whose coupling is zero too."""
     out = ()
     for n in tl.static_range(N):
@@ -226,7 +215,7 @@ def state_kernel(
     a_sn,
     NP: tl.constexpr,
     N: tl.constexpr,
-    BD: tl.constexpr,
+    SIDES: tl.constexpr,
     U: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     SOFTPLUS: tl.constexpr,
@@ -234,60 +223,76 @@ def state_kernel(
     REVERSE: tl.constexpr,
     MASK_L: tl.constexpr,
     MASK_D: tl.constexpr,
-    ASM: tl.constexpr,
 ):
     """What a chunk leaves when it begins from zero, (B, chunks, NP, D), and its sum of dt, (B, chunks, D)."""
     MASKED: tl.constexpr = MASK_L or MASK_D
+    BD: tl.constexpr = 32 * SIDES
     blocks = tl.cdiv(D, BD)
     pid = tl.program_id(0)
-    lane = tl.arange(0, BD)
+    lane = tl.arange(0, 32)
     d = (pid % blocks) * BD + lane
     c = (pid // blocks) % n_chunks
     b = (pid // (blocks * n_chunks)).to(tl.int64)
     n0 = tl.program_id(1) * N
-    live = d < D
     d = d.to(tl.int64)
-    near = tl.minimum(d, D - 1) if MASK_D else d
-    decay = load_decay(A, d, live, n0, a_sd, a_sn, n_real, N, True)
-    bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
+    live = ()
+    h = ()
+    decay = ()
+    bias = ()
+    total = ()
+    for side in tl.static_range(SIDES):
+        channel = d + 32 * side
+        here = channel < D
+        live = live + (here,)
+        decay = decay + (load_decay(A, channel, here, n0, a_sd, a_sn, n_real, N),)
+        bias = bias + (tl.load(dt_bias + channel, mask=here, other=0.0).to(tl.float32) if HAS_BIAS else 0.0,)
+        h = h + (zeros_like_state(lane, N),)
+        total = total + (tl.zeros((32,), tl.float32),)
 
     first = c.to(tl.int64) * chunk
     steps = tl.minimum(chunk, L - first).to(tl.int32)
     token = L - 1 - first if REVERSE else first
     way = tl.full((), -1 if REVERSE else 1, tl.int64)
-    u_ptr = u + b * u_sb + token * u_sl + near * u_sd
-    dt_ptr = dt + b * dt_sb + token * dt_sl + near * dt_sd
+    u_ptr = u + b * u_sb + token * u_sl + d * u_sd
+    dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
     row_ptr = coupling + (b * L + token) * (2 * NP) + n0
-    h = zeros_like_state(d, N)
-    total = tl.zeros((BD,), tl.float32)
+    raws = load_group(dt_ptr, 32 * dt_sd, way * dt_sl, 0, steps, live, U, MASK_L, MASKED)
+    us = load_group(u_ptr, 32 * u_sd, way * u_sl, 0, steps, live, U, MASK_L, MASKED)
+    spread = load_spread(row_ptr, steps - 1, way * (2 * NP), lane, U, N, NP, False, MASK_L)
     for i in range(0, steps, U):
-        # The next group is asked for while this one is computed; the last one asks for itself again.
-        ahead = tl.where(i + U < steps, U, 0) * way
-        left = tl.where(i + U < steps, steps - 1 - i - U, steps - 1 - i)
-        prefetch_tokens(u_ptr + ahead * u_sl, way * u_sl, lane, left, U, ASM)
-        prefetch_tokens(dt_ptr + ahead * dt_sl, way * dt_sl, lane, left, U, ASM)
-        prefetch_coupling(row_ptr, ahead, lane, U, NP, BD, ASM)
-        raws = ()
-        us = ()
+        # The last group loads itself again.
+        more = tl.where(i + U < steps, U, 0)
+        u_ptr += more * way * u_sl
+        dt_ptr += more * way * dt_sl
+        row_ptr += more * way * (2 * NP)
+        next_raws = load_group(dt_ptr, 32 * dt_sd, way * dt_sl, i + more, steps, live, U, MASK_L, MASKED)
+        next_us = load_group(u_ptr, 32 * u_sd, way * u_sl, i + more, steps, live, U, MASK_L, MASKED)
+        next_spread = load_spread(row_ptr, steps - 1 - i - more, way * (2 * NP), lane, U, N, NP, False, MASK_L)
         for j in tl.static_range(U):
-            valid = live & (i + j < steps) if MASK_L else live
-            raws = raws + (load_row(dt_ptr + j * way * dt_sl, valid, MASKED),)
-            us = us + (load_row(u_ptr + j * way * u_sl, valid, MASKED),)
-        for j in tl.static_range(U):
-            valid = live & (i + j < steps) if MASK_L else live
-            delta = step_size(raws[j], bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
-            # A masked step reads the last real row: its x is zero.
-            at = tl.minimum(j, steps - 1 - i) if MASK_L else j
-            row = load_coupling(row_ptr + at * way * (2 * NP), N, ASM)
-            if HAS_WALLS:
-                h = cut(h, wall_before(walls, b, first + i + j, L), N)
-            h = advance(h, delta, delta * us[j], decay, row, N)
-            total += delta
-        u_ptr += U * way * u_sl
-        dt_ptr += U * way * dt_sl
-        row_ptr += U * way * (2 * NP)
-    store_state(states + ((b * n_chunks + c) * NP + n0) * D + d, h, D, live, N)
-    tl.store(sums + (b * n_chunks + c) * D + d, total, mask=live)
+            row = ()
+            for n in tl.static_range(N):
+                row = row + (shared(spread, j, n, N),)
+            new_h = ()
+            new_total = ()
+            for side in tl.static_range(SIDES):
+                valid = live[side] & (i + j < steps) if MASK_L else live[side]
+                raw = raws[j * SIDES + side].to(tl.float32)
+                delta = step_size(raw, bias[side], valid, HAS_BIAS, SOFTPLUS, MASKED)
+                before = h[side]
+                if HAS_WALLS:
+                    before = cut(before, wall_before(walls, b, first + i + j, L), N)
+                x = delta * us[j * SIDES + side].to(tl.float32)
+                new_h = new_h + (advance(before, delta, x, decay[side], row, N),)
+                new_total = new_total + (total[side] + delta,)
+            h = new_h
+            total = new_total
+        raws = next_raws
+        us = next_us
+        spread = next_spread
+    for side in tl.static_range(SIDES):
+        at = d + 32 * side
+        store_state(states + ((b * n_chunks + c) * NP + n0) * D + at, h[side], D, live[side], N)
+        tl.store(sums + (b * n_chunks + c) * D + at, total[side], mask=live[side])
 
 
 @triton.jit
@@ -374,7 +379,7 @@ def output_kernel(
     z_sd,
     NP: tl.constexpr,
     N: tl.constexpr,
-    BD: tl.constexpr,
+    SIDES: tl.constexpr,
     U: tl.constexpr,
     HAS_SKIP: tl.constexpr,
     HAS_GATE: tl.constexpr,
@@ -384,7 +389,6 @@ def output_kernel(
     REVERSE: tl.constexpr,
     MASK_L: tl.constexpr,
     MASK_D: tl.constexpr,
-    ASM: tl.constexpr,
     FIRST: tl.constexpr,
     LAST: tl.constexpr,
 ):
@@ -393,81 +397,102 @@ def output_kernel(
     With more states than one tile holds, one launch per tile adds to `sum_y` (fp32), and the last gates.
     """
     MASKED: tl.constexpr = MASK_L or MASK_D
+    BD: tl.constexpr = 32 * SIDES
     blocks = tl.cdiv(D, BD)
     pid = tl.program_id(0)
-    lane = tl.arange(0, BD)
+    lane = tl.arange(0, 32)
     d = (pid % blocks) * BD + lane
     c = (pid // blocks) % n_chunks
     b = (pid // (blocks * n_chunks)).to(tl.int64)
-    live = d < D
     d = d.to(tl.int64)
-    near = tl.minimum(d, D - 1) if MASK_D else d
-    decay = load_decay(A, d, live, n0, a_sd, a_sn, n_real, N, True)
-    bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
-    skip = tl.load(D_skip + d, mask=live, other=0.0).to(tl.float32) if HAS_SKIP else 0.0
+    live = ()
+    h = ()
+    decay = ()
+    bias = ()
+    skip = ()
+    for side in tl.static_range(SIDES):
+        channel = d + 32 * side
+        here = channel < D
+        live = live + (here,)
+        decay = decay + (load_decay(A, channel, here, n0, a_sd, a_sn, n_real, N),)
+        bias = bias + (tl.load(dt_bias + channel, mask=here, other=0.0).to(tl.float32) if HAS_BIAS else 0.0,)
+        skip = skip + (tl.load(D_skip + channel, mask=here, other=0.0).to(tl.float32) if HAS_SKIP else 0.0,)
+        place = states + ((b * n_chunks + c) * NP + n0) * D + channel
+        h = h + (load_state(place, D, here, N, MASK_D),)
 
     first = c.to(tl.int64) * chunk
     steps = tl.minimum(chunk, L - first).to(tl.int32)
     token = L - 1 - first if REVERSE else first
     way = tl.full((), -1 if REVERSE else 1, tl.int64)
-    u_ptr = u + b * u_sb + token * u_sl + near * u_sd
-    dt_ptr = dt + b * dt_sb + token * dt_sl + near * dt_sd
-    z_ptr = z + b * z_sb + token * z_sl + near * z_sd
+    u_ptr = u + b * u_sb + token * u_sl + d * u_sd
+    dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
+    z_ptr = z + b * z_sb + token * z_sl + d * z_sd
     row_ptr = coupling + (b * L + token) * (2 * NP) + n0
     y_ptr = y + (b * L + token) * D + d
     sum_ptr = sum_y + (b * L + token) * D + d
-    h = load_state(states + ((b * n_chunks + c) * NP + n0) * D + d, D, live, N, MASK_D)
+    raws = load_group(dt_ptr, 32 * dt_sd, way * dt_sl, 0, steps, live, U, MASK_L, MASKED)
+    us = load_group(u_ptr, 32 * u_sd, way * u_sl, 0, steps, live, U, MASK_L, MASKED)
+    zs = us
+    if HAS_GATE and LAST:
+        zs = load_group(z_ptr, 32 * z_sd, way * z_sl, 0, steps, live, U, MASK_L, MASKED)
+    spread = load_spread(row_ptr, steps - 1, way * (2 * NP), lane, U, N, NP, True, MASK_L)
     for i in range(0, steps, U):
-        # The next group is asked for while this one is computed; the last one asks for itself again.
-        ahead = tl.where(i + U < steps, U, 0) * way
-        left = tl.where(i + U < steps, steps - 1 - i - U, steps - 1 - i)
-        prefetch_tokens(u_ptr + ahead * u_sl, way * u_sl, lane, left, U, ASM)
-        prefetch_tokens(dt_ptr + ahead * dt_sl, way * dt_sl, lane, left, U, ASM)
+        # The last group loads itself again.
+        more = tl.where(i + U < steps, U, 0)
+        u_ptr += more * way * u_sl
+        dt_ptr += more * way * dt_sl
+        z_ptr += more * way * z_sl
+        row_ptr += more * way * (2 * NP)
+        next_raws = load_group(dt_ptr, 32 * dt_sd, way * dt_sl, i + more, steps, live, U, MASK_L, MASKED)
+        next_us = load_group(u_ptr, 32 * u_sd, way * u_sl, i + more, steps, live, U, MASK_L, MASKED)
+        next_zs = next_us
         if HAS_GATE and LAST:
-            prefetch_tokens(z_ptr + ahead * z_sl, way * z_sl, lane, left, U, ASM)
-        prefetch_coupling(row_ptr, ahead, lane, U, NP, BD, ASM)
-        raws = ()
-        us = ()
-        zs = ()
-        for j in tl.static_range(U):
-            valid = live & (i + j < steps) if MASK_L else live
-            raws = raws + (load_row(dt_ptr + j * way * dt_sl, valid, MASKED),)
-            us = us + (load_row(u_ptr + j * way * u_sl, valid, MASKED),)
-            if HAS_GATE and LAST:
-                zs = zs + (load_row(z_ptr + j * way * z_sl, valid, MASKED),)
+            next_zs = load_group(z_ptr, 32 * z_sd, way * z_sl, i + more, steps, live, U, MASK_L, MASKED)
+        next_spread = load_spread(row_ptr, steps - 1 - i - more, way * (2 * NP), lane, U, N, NP, True, MASK_L)
         out = ()
         for j in tl.static_range(U):
-            valid = live & (i + j < steps) if MASK_L else live
-            delta = step_size(raws[j], bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
-            x_in = us[j]
-            at = tl.minimum(j, steps - 1 - i) if MASK_L else j
-            row_b = load_coupling(row_ptr + at * way * (2 * NP), N, ASM)
-            row_c = load_coupling(row_ptr + at * way * (2 * NP) + NP, N, ASM)
-            if HAS_WALLS:
-                h = cut(h, wall_before(walls, b, first + i + j, L), N)
-            h = advance(h, delta, delta * x_in, decay, row_b, N)
-            if not FIRST:
-                total = load_row(sum_ptr + j * way * D, valid, MASKED)
-            elif HAS_SKIP:
-                total = skip * x_in
-            else:
-                total = tl.zeros((BD,), tl.float32)
+            row_b = ()
+            row_c = ()
             for n in tl.static_range(N):
-                total = row_c[n] * h[n] + total
-            if HAS_GATE and LAST:
-                gate_in = zs[j]
-                total = total * (gate_in * sigmoid(gate_in))
-            out = out + (total,)
+                row_b = row_b + (shared(spread, j, n, 2 * N),)
+                row_c = row_c + (shared(spread, j, N + n, 2 * N),)
+            new_h = ()
+            for side in tl.static_range(SIDES):
+                valid = live[side] & (i + j < steps) if MASK_L else live[side]
+                raw = raws[j * SIDES + side].to(tl.float32)
+                delta = step_size(raw, bias[side], valid, HAS_BIAS, SOFTPLUS, MASKED)
+                x_in = us[j * SIDES + side].to(tl.float32)
+                before = h[side]
+                if HAS_WALLS:
+                    before = cut(before, wall_before(walls, b, first + i + j, L), N)
+                after = advance(before, delta, delta * x_in, decay[side], row_b, N)
+                new_h = new_h + (after,)
+                if not FIRST:
+                    total = load_row(sum_ptr + j * way * D + 32 * side, valid, MASKED)
+                elif HAS_SKIP:
+                    total = skip[side] * x_in
+                else:
+                    total = tl.zeros((32,), tl.float32)
+                for n in tl.static_range(N):
+                    total = row_c[n] * after[n] + total
+                if HAS_GATE and LAST:
+                    gate_in = zs[j * SIDES + side].to(tl.float32)
+                    total = total * (gate_in * sigmoid(gate_in))
+                out = out + (total,)
+            h = new_h
         for j in tl.static_range(U):
-            valid = live & (i + j < steps) if MASK_L else live
-            ptr = y_ptr + j * way * D if LAST else sum_ptr + j * way * D
-            store_row(ptr, out[j], valid, MASKED)
-        u_ptr += U * way * u_sl
-        dt_ptr += U * way * dt_sl
-        z_ptr += U * way * z_sl
-        row_ptr += U * way * (2 * NP)
+            for side in tl.static_range(SIDES):
+                valid = live[side] & (i + j < steps) if MASK_L else live[side]
+                ptr = y_ptr + j * way * D + 32 * side if LAST else sum_ptr + j * way * D + 32 * side
+                store_row(ptr, out[j * SIDES + side], valid, MASKED)
+        raws = next_raws
+        us = next_us
+        zs = next_zs
+        spread = next_spread
         y_ptr += U * way * D
         sum_ptr += U * way * D
     if c == n_chunks - 1:
-        for n in tl.static_range(N):
-            tl.store(final + (b * D + d) * n_real + n0 + n, h[n], mask=live & (n0 + n < n_real))
+        for side in tl.static_range(SIDES):
+            at = final + (b * D + d + 32 * side) * n_real + n0
+            for n in tl.static_range(N):
+                tl.store(at + n, h[side][n], mask=live[side] & (n0 + n < n_real))

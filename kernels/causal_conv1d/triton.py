@@ -1,0 +1,339 @@
+"""The short causal convolution and its SiLU on a GPU: one pass forward, one backward, deterministic.
+
+Steps are counted in scan order: step i is token i, or token L - 1 - i with `REVERSE`. So y_i is
+bias + Σ_m w_{K-1-m} x_{i-m}, and steps before the first are the initial state. A wall before a step, a
+``reset`` of the token on its later side, cuts what reaches across it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genomamba.errors import KernelUnavailableError
+
+if importlib.util.find_spec("triton") is None:
+    raise KernelUnavailableError(
+        "impl='triton': the package triton is not installed; `pip install triton` (Linux), or use impl='cpu'"
+    )
+
+import triton
+import triton.language as tl
+
+_STEPS, _WIDTH = 32, 64
+_RUN = 16  # tiles of one program in the backward, whose sums of the weight's gradient it holds
+
+
+def causal_conv1d_triton(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    silu: bool,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    reverse: bool,
+) -> tuple[Tensor, Tensor]:
+    """Shapes as in `api.causal_conv1d`; sums in fp32.
+
+    Raises:
+        KernelUnavailableError: no GPU, or fp64 inputs.
+    """
+    if x.device.type != "cuda" and not triton.knobs.runtime.interpret:
+        raise KernelUnavailableError(
+            f"impl='triton': the tensors are on {x.device} and the kernel needs an NVIDIA GPU; "
+            "move them to 'cuda', or use impl='auto'"
+        )
+    if torch.float64 in (x.dtype, weight.dtype):
+        raise KernelUnavailableError("impl='triton': the kernel computes in fp32; use impl='reference' for fp64")
+    y = _conv(x, weight, bias, initial_state, reset, silu, reverse)
+    return y, _final_state(x, weight.shape[1] - 1, initial_state, reset, reverse)
+
+
+def _final_state(x: Tensor, halo: int, initial_state: Tensor | None, reset: Tensor | None, reverse: bool) -> Tensor:
+    """The `halo` inputs at the open end, the initial state's where the segment is shorter; zero behind a wall."""
+    batch, length, channels = x.shape
+    short = max(0, halo - length)
+    taken = halo - short
+    before = x.new_zeros((batch, halo, channels)) if initial_state is None else initial_state.to(x.dtype)
+    if reverse:
+        inputs = torch.cat([x[:, :taken], before[:, :short]], 1)
+    else:
+        inputs = torch.cat([before[:, halo - short :], x[:, length - taken :]], 1)
+    if reset is None or not halo:
+        return inputs
+    # A wall lies between an input and the open end: marks from token 0 up to the input, or after it.
+    marks = reset[:, :taken] if reverse else reset[:, length - taken :]
+    if reverse:
+        walls = marks.cumsum(1)
+        walls = torch.cat([walls, walls[:, -1:].expand(-1, short)], 1) if taken else walls.new_zeros((batch, halo))
+    else:
+        after = marks.flip(1).cumsum(1).flip(1)
+        every = after[:, :1] if taken else after.new_zeros((batch, 1))
+        walls = torch.cat([every.expand(-1, short), after - marks.long()], 1)
+    return torch.where((walls > 0)[..., None], inputs.new_zeros(()), inputs)
+
+
+@torch.library.custom_op("genomamba::causal_conv1d", mutates_args=())
+def _conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    silu: bool,
+    reverse: bool,
+) -> Tensor:
+    batch, length, channels = x.shape
+    y = x.new_empty(x.shape)
+    if x.numel():
+        grid = (triton.cdiv(channels, _WIDTH) * triton.cdiv(length, _STEPS) * batch,)
+        with torch.cuda.device_of(x):
+            _conv_kernel[grid](
+                x, weight, *_or(x, bias, initial_state, reset), y, length, channels,
+                *x.stride(), *weight.stride(), *_strides(initial_state), *_strides(reset, 2),
+                **_flags(weight, bias, initial_state, reset, silu, reverse), num_warps=4,
+            )  # fmt: skip
+    return y
+
+
+@_conv.register_fake
+def _conv_shapes(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    silu: bool,
+    reverse: bool,
+) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@torch.library.custom_op("genomamba::causal_conv1d_backward", mutates_args=())
+def _conv_backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    silu: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, weight, bias and the initial state; empty where there is no such input."""
+    out = _gradient_shapes(dy, x, weight, bias, initial_state, reset, silu, reverse)
+    dx, d_weight, d_bias, d_initial = out
+    batch, length, channels = x.shape
+    taps = weight.shape[1]
+    if not x.numel():
+        for gradient in out:
+            gradient.zero_()
+        return out
+    # With an initial state, the steps before the first have gradients too.
+    runs = triton.cdiv(length + taps - 1, _STEPS * _RUN)
+    parts = x.new_empty((batch * runs, taps + 1, channels), dtype=torch.float32)
+    with torch.cuda.device_of(x):
+        _conv_backward_kernel[(triton.cdiv(channels, _WIDTH) * runs * batch,)](
+            x, weight, *_or(x, bias, initial_state, reset), dy, dx, d_initial if d_initial.numel() else dx, parts,
+            length, channels, runs,
+            *x.stride(), *weight.stride(), *_strides(initial_state), *_strides(reset, 2), *dy.stride(), RUN=_RUN,
+            **_flags(weight, bias, initial_state, reset, silu, reverse), num_warps=4,
+        )  # fmt: skip
+    sums = parts.sum(0)
+    d_weight.copy_(sums[:taps].T)
+    if bias is not None:
+        d_bias.copy_(sums[taps])
+    return out
+
+
+@_conv_backward.register_fake
+def _gradient_shapes(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    silu: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def like(tensor: Tensor | None) -> Tensor:
+        return x.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape)
+
+    return like(x), like(weight), like(bias), like(initial_state)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.silu, ctx.reverse = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    tensors = ctx.saved_tensors
+    gradients = _conv_backward(dy, *tensors, ctx.silu, ctx.reverse)
+    return (*(None if t is None else g for t, g in zip(tensors[:4], gradients, strict=True)), None, None, None)
+
+
+def _no_second_backward(ctx: Any, *gradients: Tensor) -> None:
+    raise RuntimeError("causal_conv1d: impl='triton' has no second derivative; use impl='reference'")
+
+
+_conv.register_autograd(_backward, setup_context=_save)
+_conv_backward.register_autograd(_no_second_backward)
+
+
+def _or(other: Tensor, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    """A kernel needs some pointer where there is no tensor; a flag tells it not to read there."""
+    return tuple(other if tensor is None else tensor for tensor in tensors)
+
+
+def _strides(tensor: Tensor | None, dims: int = 3) -> tuple[int, ...]:
+    return (0,) * dims if tensor is None else tensor.stride()
+
+
+def _flags(
+    weight: Tensor, bias: Tensor | None, initial_state: Tensor | None, reset: Tensor | None, silu: bool, reverse: bool
+) -> dict[str, Any]:
+    return {
+        "TAPS": weight.shape[1],
+        "HAS_BIAS": bias is not None,
+        "HAS_INITIAL": initial_state is not None,
+        "HAS_RESET": reset is not None,
+        "SILU": silu,
+        "REVERSE": reverse,
+        "STEPS": _STEPS,
+        "WIDTH": _WIDTH,
+    }
+
+
+@triton.jit
+def _input(
+    x, initial, b, i, d, live, length, x_sb, x_sl, x_sd, i_sb, i_sk, i_sd,
+    TAPS: tl.constexpr, HAS_INITIAL: tl.constexpr, REVERSE: tl.constexpr,
+):  # fmt: skip
+    """Inputs of steps i (STEPS,) and channels d (WIDTH,), fp32; before step 0 those of the initial state."""
+    token = length - 1 - i if REVERSE else i
+    here = ((i >= 0) & (i < length))[:, None] & live[None, :]
+    value = tl.load(x + b * x_sb + token[:, None] * x_sl + d[None, :] * x_sd, mask=here, other=0.0).to(tl.float32)
+    if HAS_INITIAL:
+        # Time order: the step before the first is last, or first with REVERSE.
+        k = -1 - i if REVERSE else TAPS - 1 + i
+        halo = ((i < 0) & (i > -TAPS))[:, None] & live[None, :]
+        at = b * i_sb + k[:, None] * i_sk + d[None, :] * i_sd
+        value += tl.load(initial + at, mask=halo, other=0.0).to(tl.float32)
+    return value
+
+
+@triton.jit
+def _wall(reset, b, i, length, r_sb, r_sl, REVERSE: tl.constexpr):
+    """Whether there is a wall before each step i."""
+    token = length - i if REVERSE else i
+    inside = (token >= 0) & (token < length)
+    return tl.load(reset + b * r_sb + token * r_sl, mask=inside, other=0) != 0
+
+
+@triton.jit
+def _before_activation(
+    x, weight, bias, initial, reset, b, i, d, live, length, x_sb, x_sl, x_sd, w_sd, w_sk, i_sb, i_sk, i_sd, r_sb, r_sl,
+    TAPS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_INITIAL: tl.constexpr, HAS_RESET: tl.constexpr,
+    REVERSE: tl.constexpr, STEPS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    total = tl.zeros((STEPS, WIDTH), tl.float32)
+    if HAS_BIAS:
+        total += tl.load(bias + d, mask=live, other=0.0).to(tl.float32)[None, :]
+    cut = tl.zeros((STEPS,), tl.int1)
+    for m in tl.static_range(TAPS):
+        value = _input(
+            x, initial, b, i - m, d, live, length, x_sb, x_sl, x_sd, i_sb, i_sk, i_sd, TAPS, HAS_INITIAL, REVERSE
+        )
+        if HAS_RESET:
+            if m > 0:
+                cut = cut | _wall(reset, b, i - m + 1, length, r_sb, r_sl, REVERSE)
+            value = tl.where(cut[:, None], 0.0, value)
+        tap = tl.load(weight + d * w_sd + (TAPS - 1 - m) * w_sk, mask=live, other=0.0).to(tl.float32)
+        total += tap[None, :] * value
+    return total
+
+
+@triton.jit
+def _conv_kernel(
+    x, weight, bias, initial, reset, y, length, channels,
+    x_sb, x_sl, x_sd, w_sd, w_sk, i_sb, i_sk, i_sd, r_sb, r_sl,
+    TAPS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_INITIAL: tl.constexpr, HAS_RESET: tl.constexpr,
+    SILU: tl.constexpr, REVERSE: tl.constexpr, STEPS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    blocks, tiles = tl.cdiv(channels, WIDTH), tl.cdiv(length, STEPS)
+    pid = tl.program_id(0)
+    d = ((pid % blocks) * WIDTH + tl.arange(0, WIDTH)).to(tl.int64)
+    i = (pid // blocks % tiles).to(tl.int64) * STEPS + tl.arange(0, STEPS)
+    b = (pid // (blocks * tiles)).to(tl.int64)
+    live = d < channels
+    total = _before_activation(
+        x, weight, bias, initial, reset, b, i, d, live, length, x_sb, x_sl, x_sd, w_sd, w_sk, i_sb, i_sk, i_sd,
+        r_sb, r_sl, TAPS, HAS_BIAS, HAS_INITIAL, HAS_RESET, REVERSE, STEPS, WIDTH,
+    )  # fmt: skip
+    if SILU:
+        total = total / (1.0 + tl.exp(-total))
+    token = length - 1 - i if REVERSE else i
+    mask = (i < length)[:, None] & live[None, :]
+    tl.store(y + (b * length + token)[:, None] * channels + d[None, :], total, mask=mask)
+
+
+@triton.jit
+def _conv_backward_kernel(
+    x, weight, bias, initial, reset, dy, dx, d_initial, parts, length, channels, runs,
+    x_sb, x_sl, x_sd, w_sd, w_sk, i_sb, i_sk, i_sd, r_sb, r_sl, g_sb, g_sl, g_sd, RUN: tl.constexpr,
+    TAPS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_INITIAL: tl.constexpr, HAS_RESET: tl.constexpr,
+    SILU: tl.constexpr, REVERSE: tl.constexpr, STEPS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """Gradients of the inputs of RUN tiles, from step 1 - TAPS on, and their part of the taps' and the bias's."""
+    blocks = tl.cdiv(channels, WIDTH)
+    pid = tl.program_id(0)
+    d = ((pid % blocks) * WIDTH + tl.arange(0, WIDTH)).to(tl.int64)
+    run = pid // blocks % runs
+    b = (pid // (blocks * runs)).to(tl.int64)
+    live = d < channels
+    k = tl.arange(0, triton.next_power_of_2(TAPS + 1))
+    sums = tl.zeros((triton.next_power_of_2(TAPS + 1), WIDTH), tl.float32)
+    for tile in range(0, RUN):
+        i = (run.to(tl.int64) * RUN + tile) * STEPS + tl.arange(0, STEPS) - (TAPS - 1)
+        own = _input(x, initial, b, i, d, live, length, x_sb, x_sl, x_sd, i_sb, i_sk, i_sd, TAPS, HAS_INITIAL, REVERSE)
+        total = tl.zeros((STEPS, WIDTH), tl.float32)
+        cut = tl.zeros((STEPS,), tl.int1)
+        # Input i reaches the outputs of steps i + m.
+        for m in tl.static_range(TAPS):
+            at = i + m
+            token = length - 1 - at if REVERSE else at
+            there = ((at >= 0) & (at < length))[:, None] & live[None, :]
+            g = tl.load(dy + b * g_sb + token[:, None] * g_sl + d[None, :] * g_sd, mask=there, other=0.0)
+            g = g.to(tl.float32)
+            if SILU:
+                value = _before_activation(
+                    x, weight, bias, initial, reset, b, at, d, live, length, x_sb, x_sl, x_sd, w_sd, w_sk,
+                    i_sb, i_sk, i_sd, r_sb, r_sl, TAPS, HAS_BIAS, HAS_INITIAL, HAS_RESET, REVERSE, STEPS, WIDTH,
+                )  # fmt: skip
+                gate = 1.0 / (1.0 + tl.exp(-value))
+                g = tl.where(there, g * gate * (1.0 + value * (1.0 - gate)), 0.0)
+            if m == 0:
+                sums += tl.where((k == TAPS)[:, None], tl.sum(g, 0)[None, :], 0.0)
+            product = g * own
+            if HAS_RESET:
+                if m > 0:
+                    cut = cut | _wall(reset, b, at, length, r_sb, r_sl, REVERSE)
+                g = tl.where(cut[:, None], 0.0, g)
+                product = tl.where(cut[:, None], 0.0, product)
+            tap = tl.load(weight + d * w_sd + (TAPS - 1 - m) * w_sk, mask=live, other=0.0).to(tl.float32)
+            total += tap[None, :] * g
+            sums += tl.where((k == TAPS - 1 - m)[:, None], tl.sum(product, 0)[None, :], 0.0)
+        token = length - 1 - i if REVERSE else i
+        mask = ((i >= 0) & (i < length))[:, None] & live[None, :]
+        tl.store(dx + (b * length + token)[:, None] * channels + d[None, :], total, mask=mask)
+        if HAS_INITIAL:
+            place = -1 - i if REVERSE else TAPS - 1 + i
+            halo = ((i < 0) & (i > -TAPS))[:, None] & live[None, :]
+            tl.store(d_initial + (b * (TAPS - 1) + place)[:, None] * channels + d[None, :], total, mask=halo)
+    at = parts + ((b * runs + run) * (TAPS + 1) + k)[:, None] * channels + d[None, :]
+    tl.store(at, sums, mask=(k <= TAPS)[:, None] & live[None, :])

@@ -1,0 +1,165 @@
+"""RMSNorm with its residual addition on a GPU: one pass forward, one backward, deterministic."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genomamba.errors import KernelUnavailableError
+
+if importlib.util.find_spec("triton") is None:
+    raise KernelUnavailableError(
+        "impl='triton': the package triton is not installed; `pip install triton` (Linux), or use impl='reference'"
+    )
+
+import triton
+import triton.language as tl
+
+_PARTS = 1024  # programs, and partial sums, of the weight's gradient
+
+
+def rms_norm_triton(x: Tensor, weight: Tensor, residual: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    """Shapes as in `api.rms_norm`; sums in fp32.
+
+    Raises:
+        KernelUnavailableError: no GPU, or fp64 inputs.
+    """
+    if x.device.type != "cuda" and not triton.knobs.runtime.interpret:
+        raise KernelUnavailableError(
+            f"impl='triton': the tensors are on {x.device} and the kernel needs an NVIDIA GPU; "
+            "move them to 'cuda', or use impl='auto'"
+        )
+    if torch.float64 in (x.dtype, weight.dtype, None if residual is None else residual.dtype):
+        raise KernelUnavailableError("impl='triton': the kernel computes in fp32; use impl='reference' for fp64")
+    normed, stream = _norm(x, weight, residual, eps)
+    return normed, stream
+
+
+@torch.library.custom_op("genomamba::rms_norm", mutates_args=())
+def _norm(x: Tensor, weight: Tensor, residual: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    channels = x.shape[-1]
+    x = x.contiguous()
+    residual = None if residual is None else residual.contiguous()
+    normed = torch.empty_like(x)
+    stream = torch.empty_like(x, dtype=torch.float32)
+    count = x.numel() // max(1, channels)
+    if count:
+        width, rows = _tile(channels)
+        with torch.cuda.device_of(x):
+            _norm_kernel[(triton.cdiv(count, rows),)](
+                x, weight, x if residual is None else residual, normed, stream, count, channels, eps,
+                WIDTH=width, ROWS=rows, HAS_RESIDUAL=residual is not None, num_warps=4,
+            )  # fmt: skip
+    return normed, stream
+
+
+@_norm.register_fake
+def _norm_shapes(x: Tensor, weight: Tensor, residual: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty(x.shape, dtype=torch.float32)
+
+
+@torch.library.custom_op("genomamba::rms_norm_backward", mutates_args=())
+def _norm_backward(
+    d_normed: Tensor | None, d_stream: Tensor | None, stream: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """The gradient of the stream, fp32, and of the weight."""
+    channels = stream.shape[-1]
+    d_stream = None if d_stream is None else d_stream.contiguous()
+    if d_normed is None:
+        d_normed = torch.zeros_like(stream)
+    d_normed = d_normed.contiguous()
+    out = torch.empty_like(stream)
+    width, rows = _tile(channels)
+    count = stream.numel() // max(1, channels)
+    parts = min(_PARTS, triton.cdiv(count, rows))
+    d_weight = stream.new_empty((parts, channels))
+    if count:
+        with torch.cuda.device_of(stream):
+            _norm_backward_kernel[(parts,)](
+                d_normed, stream if d_stream is None else d_stream, stream, weight, out, d_weight, count, channels,
+                eps, triton.cdiv(triton.cdiv(count, rows), parts),
+                WIDTH=width, ROWS=rows, HAS_STREAM=d_stream is not None, num_warps=4,
+            )  # fmt: skip
+    return out, d_weight.sum(0).to(weight.dtype)
+
+
+@_norm_backward.register_fake
+def _norm_backward_shapes(
+    d_normed: Tensor | None, d_stream: Tensor | None, stream: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    return stream.new_empty(stream.shape), weight.new_empty(weight.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, residual, ctx.eps = inputs
+    ctx.dtypes = (x.dtype, None if residual is None else residual.dtype)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[1], weight)
+
+
+def _backward(ctx: Any, d_normed: Tensor | None, d_stream: Tensor | None) -> tuple[Tensor | None, ...]:
+    stream, weight = ctx.saved_tensors
+    gradient, d_weight = _norm_backward(d_normed, d_stream, stream, weight, ctx.eps)
+    x_dtype, residual_dtype = ctx.dtypes
+    return gradient.to(x_dtype), d_weight, None if residual_dtype is None else gradient.to(residual_dtype), None
+
+
+def _no_second_backward(ctx: Any, *gradients: Tensor) -> None:
+    raise RuntimeError("rms_norm: impl='triton' has no second derivative; use impl='reference' for double backward")
+
+
+_norm.register_autograd(_backward, setup_context=_save)
+_norm_backward.register_autograd(_no_second_backward)
+
+
+def _tile(channels: int) -> tuple[int, int]:
+    width = triton.next_power_of_2(channels)
+    return width, max(1, 2048 // width)
+
+
+@triton.jit
+def _norm_kernel(
+    x, weight, residual, normed, stream, count, channels, eps,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    d = tl.arange(0, WIDTH)
+    mask = (row < count)[:, None] & (d < channels)[None, :]
+    at = row[:, None] * channels + d[None, :]
+    total = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+    if HAS_RESIDUAL:
+        total = tl.load(residual + at, mask=mask, other=0.0).to(tl.float32) + total
+    tl.store(stream + at, total, mask=mask)
+    scale = tl.rsqrt(tl.sum(total * total, 1) / channels + eps)
+    gain = tl.load(weight + d, mask=d < channels, other=0.0).to(tl.float32)
+    tl.store(normed + at, total * scale[:, None] * gain[None, :], mask=mask)
+
+
+@triton.jit
+def _norm_backward_kernel(
+    d_normed, d_stream, stream, weight, out, d_weight, count, channels, eps, blocks,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, HAS_STREAM: tl.constexpr,
+):  # fmt: skip
+    """With s the reciprocal root mean square and r the stream: s (w dy - r s² mean(w dy r)), and Σ dy r s."""
+    d = tl.arange(0, WIDTH)
+    gain = tl.load(weight + d, mask=d < channels, other=0.0).to(tl.float32)
+    total = tl.zeros((WIDTH,), tl.float32)
+    first = tl.program_id(0).to(tl.int64) * blocks * ROWS
+    for block in range(0, blocks):
+        row = first + block * ROWS + tl.arange(0, ROWS)
+        mask = (row < count)[:, None] & (d < channels)[None, :]
+        at = row[:, None] * channels + d[None, :]
+        r = tl.load(stream + at, mask=mask, other=0.0)
+        dy = tl.load(d_normed + at, mask=mask, other=0.0).to(tl.float32)
+        scale = tl.rsqrt(tl.sum(r * r, 1) / channels + eps)
+        unit = r * scale[:, None]
+        pull = dy * gain[None, :]
+        gradient = scale[:, None] * (pull - unit * (tl.sum(pull * unit, 1) / channels)[:, None])
+        if HAS_STREAM:
+            gradient += tl.load(d_stream + at, mask=mask, other=0.0).to(tl.float32)
+        tl.store(out + at, gradient, mask=mask)
+        total += tl.sum(dy * unit, 0)
+    tl.store(d_weight + tl.program_id(0) * channels + d, total, mask=d < channels)
