@@ -23,7 +23,7 @@ if importlib.util.find_spec("triton") is None:
 import triton
 import triton.language as tl
 
-_STEPS, _WIDTH = 32, 64
+_STEPS, _WIDTH = 16, 64
 _RUN = 16  # tiles of one program in the backward, whose sums of the weight's gradient it holds
 
 
