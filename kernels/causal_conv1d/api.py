@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from genomamba.kernels.causal_conv1d.reference import causal_conv1d_reference
-from genomamba.kernels.impl import Chosen, Impl, resolve_impl
-
-HAS: tuple[Chosen, ...] = ("reference", "cpu")
+from genomamba.kernels.impl import Impl, resolve_impl
 
 
 def causal_conv1d(
@@ -52,9 +50,13 @@ def causal_conv1d(
         ValueError: shapes, devices or dtypes that do not fit together.
     """
     _check_inputs(x, weight, bias, initial_state, reset)
-    chosen = resolve_impl(impl, x.device, HAS)
+    chosen = resolve_impl(impl, x.device)
     args = (x, weight, bias, silu, initial_state, reset, reverse)
-    if chosen == "cpu":
+    if chosen == "triton":
+        from genomamba.kernels.causal_conv1d.triton import causal_conv1d_triton
+
+        y, final_state = causal_conv1d_triton(*args)
+    elif chosen == "cpu":
         from genomamba.kernels.causal_conv1d.cpu import causal_conv1d_cpu
 
         y, final_state = causal_conv1d_cpu(*args)

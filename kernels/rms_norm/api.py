@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from genomamba.kernels.impl import Chosen, Impl, resolve_impl
+from genomamba.kernels.impl import Impl, resolve_impl
 from genomamba.kernels.rms_norm.reference import rms_norm_reference
-
-HAS: tuple[Chosen, ...] = ("reference", "cpu")
 
 
 def rms_norm(
@@ -36,5 +34,8 @@ def rms_norm(
         raise ValueError(f"weight has shape {tuple(weight.shape)}; x asks for {tuple(x.shape[-1:])}")
     if residual is not None and residual.shape != x.shape:
         raise ValueError(f"residual has shape {tuple(residual.shape)}; x asks for {tuple(x.shape)}")
-    resolve_impl(impl, x.device, HAS)
+    if resolve_impl(impl, x.device) == "triton":
+        from genomamba.kernels.rms_norm.triton import rms_norm_triton
+
+        return rms_norm_triton(x, weight, residual, eps)
     return rms_norm_reference(x, weight, residual, eps)

@@ -16,7 +16,8 @@ if importlib.util.find_spec("triton") is None:
     )
 
 import triton
-import triton.language as tl
+
+from genomamba.kernels.rms_norm import triton_kernels
 
 _PARTS = 1024  # programs, and partial sums, of the weight's gradient
 
@@ -49,7 +50,7 @@ def _norm(x: Tensor, weight: Tensor, residual: Tensor | None, eps: float) -> tup
     if count:
         width, rows = _tile(channels)
         with torch.cuda.device_of(x):
-            _norm_kernel[(triton.cdiv(count, rows),)](
+            triton_kernels.norm_kernel[(triton.cdiv(count, rows),)](
                 x, weight, x if residual is None else residual, normed, stream, count, channels, eps,
                 WIDTH=width, ROWS=rows, HAS_RESIDUAL=residual is not None, num_warps=4,
             )  # fmt: skip
@@ -78,7 +79,7 @@ def _norm_backward(
     d_weight = stream.new_empty((parts, channels))
     if count:
         with torch.cuda.device_of(stream):
-            _norm_backward_kernel[(parts,)](
+            triton_kernels.norm_backward_kernel[(parts,)](
                 d_normed, stream if d_stream is None else d_stream, stream, weight, out, d_weight, count, channels,
                 eps, triton.cdiv(triton.cdiv(count, rows), parts),
                 WIDTH=width, ROWS=rows, HAS_STREAM=d_stream is not None, num_warps=4,
@@ -118,48 +119,3 @@ _norm_backward.register_autograd(_no_second_backward)
 def _tile(channels: int) -> tuple[int, int]:
     width = triton.next_power_of_2(channels)
     return width, max(1, 2048 // width)
-
-
-@triton.jit
-def _norm_kernel(
-    x, weight, residual, normed, stream, count, channels, eps,
-    WIDTH: tl.constexpr, ROWS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
-):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    d = tl.arange(0, WIDTH)
-    mask = (row < count)[:, None] & (d < channels)[None, :]
-    at = row[:, None] * channels + d[None, :]
-    total = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
-    if HAS_RESIDUAL:
-        total = tl.load(residual + at, mask=mask, other=0.0).to(tl.float32) + total
-    tl.store(stream + at, total, mask=mask)
-    scale = tl.rsqrt(tl.sum(total * total, 1) / channels + eps)
-    gain = tl.load(weight + d, mask=d < channels, other=0.0).to(tl.float32)
-    tl.store(normed + at, total * scale[:, None] * gain[None, :], mask=mask)
-
-
-@triton.jit
-def _norm_backward_kernel(
-    d_normed, d_stream, stream, weight, out, d_weight, count, channels, eps, blocks,
-    WIDTH: tl.constexpr, ROWS: tl.constexpr, HAS_STREAM: tl.constexpr,
-):  # fmt: skip
-    """With s the reciprocal root mean square and r the stream: s (w dy - r s² mean(w dy r)), and Σ dy r s."""
-    d = tl.arange(0, WIDTH)
-    gain = tl.load(weight + d, mask=d < channels, other=0.0).to(tl.float32)
-    total = tl.zeros((WIDTH,), tl.float32)
-    first = tl.program_id(0).to(tl.int64) * blocks * ROWS
-    for block in range(0, blocks):
-        row = first + block * ROWS + tl.arange(0, ROWS)
-        mask = (row < count)[:, None] & (d < channels)[None, :]
-        at = row[:, None] * channels + d[None, :]
-        r = tl.load(stream + at, mask=mask, other=0.0)
-        dy = tl.load(d_normed + at, mask=mask, other=0.0).to(tl.float32)
-        scale = tl.rsqrt(tl.sum(r * r, 1) / channels + eps)
-        unit = r * scale[:, None]
-        pull = dy * gain[None, :]
-        gradient = scale[:, None] * (pull - unit * (tl.sum(pull * unit, 1) / channels)[:, None])
-        if HAS_STREAM:
-            gradient += tl.load(d_stream + at, mask=mask, other=0.0).to(tl.float32)
-        tl.store(out + at, gradient, mask=mask)
-        total += tl.sum(dy * unit, 0)
-    tl.store(d_weight + tl.program_id(0) * channels + d, total, mask=d < channels)

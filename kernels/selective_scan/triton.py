@@ -250,10 +250,10 @@ def _scan_backward(
     parts = u.new_empty((blocks, batch, most * cut.chunk, 2, tile), dtype=torch.float32)
     part_A = u.new_zeros((batch, most, padded, width), dtype=torch.float32)
     part_skip, part_bias = u.new_zeros((2, batch, most, channels), dtype=torch.float32)
-    tile_sums = (u, u, u)
+    tile_sums = [u, u, u]
     if padded > tile:
         size = (batch, most * cut.chunk, channels)
-        tile_sums = tuple(u.new_empty(size, dtype=torch.float32) for _ in range(3))
+        tile_sums = [u.new_empty(size, dtype=torch.float32) for _ in range(3)]
     strides = (*u.stride(), *dt.stride(), *_strides(z), *dy.stride())
     scaled_A = _scaled_A(A, cut, blocks)
     with torch.cuda.device_of(u):

@@ -64,7 +64,7 @@ def check_conv(shape: tuple[int, int, int, int], reverse: bool, resets: bool, st
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 
-@pytest.mark.parametrize(("shape", "reverse"), itertools.product(SMALL, [False, True]))
+@pytest.mark.parametrize(("shape", "reverse"), [*itertools.product(SMALL, [False, True])])
 def test_convolution_agrees(shape: tuple[int, int, int, int], reverse: bool) -> None:
     check_conv(shape, reverse, resets=True, state=True)
 
@@ -75,7 +75,7 @@ def test_convolution_without_its_options() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("shape", "reverse", "resets", "state"), itertools.product(LARGE, [False, True], [False, True], [False, True])
+    ("shape", "reverse", "resets", "state"), [*itertools.product(LARGE, [False, True], [False, True], [False, True])]
 )
 def test_convolution_agrees_at_size(shape: tuple[int, int, int, int], reverse: bool, resets: bool, state: bool) -> None:
     check_conv(shape, reverse, resets, state)
