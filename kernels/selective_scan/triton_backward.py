@@ -159,7 +159,7 @@ def softplus_slope(y):
     return tl.where(y < 0.25, y * p, 1.0 - tl.exp2(-y * LOG2E))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["L", "D", "n_chunks", "c0", "slab_chunks", "most_chunks", "row_first", "row_count"])
 def rebuild_kernel(
     u,
     dt,
@@ -326,7 +326,7 @@ def rebuild_kernel(
             tl.store(d_skip + grown, grad_skip + tl.load(d_skip + grown, mask=live, other=0.0), mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["D", "n_real", "n_chunks", "c0", "slab_chunks"])
 def adjoint_carry_kernel(
     asked,
     sums,
@@ -377,7 +377,7 @@ def adjoint_carry_kernel(
     tl.store(carry + b * NP * width + at_lane, g)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["L", "D", "c0", "slab_chunks", "most_chunks", "row_first", "row_count"])
 def gradient_kernel(
     u,
     dt,
@@ -641,7 +641,7 @@ def gradient_kernel(
         tl.store(d_bias + place, grad_bias + tl.load(d_bias + place, mask=live, other=0.0), mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["L", "n_real", "rows", "slab", "first", "blocks"])
 def coupling_sum_kernel(
     parts,
     dB,

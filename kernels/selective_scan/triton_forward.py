@@ -7,8 +7,8 @@ same scoreboard counts. Hence B and C, which every lane needs, come spread over 
 and are handed round by shuffles. The README derives the passes.
 
 Steps are counted in scan order; step i is token i, or token L - 1 - i with `REVERSE`. A *wall* before a
-step cuts the recurrence there. `coupling` is fp32 (B, L, 2, N): the rows of B and of C side by side, read
-four numbers at a time.
+step cuts the recurrence there. `coupling` is fp32 (B, L, 2, N): the rows of B and of C side by side. Numbers
+that change from call to call are not compiled in (`do_not_specialize`), or each would compile anew.
 """
 
 # ruff: noqa: RUF005 (Triton tuples grow by addition)
@@ -173,7 +173,7 @@ def wall_before(walls, b, i, L):
     return tl.load(walls + b * L + i, mask=i < L, other=0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["L", "N", "total"])
 def coupling_kernel(
     B, C, out, L, N, total, b_sb, b_sl, b_sn, c_sb, c_sl, c_sn, NP: tl.constexpr, NPW: tl.constexpr, ROWS: tl.constexpr
 ):
@@ -190,7 +190,7 @@ def coupling_kernel(
     tl.store(ptr + NP, vc.to(tl.float32), mask=write)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["L", "D", "n_real", "n_chunks"])
 def state_kernel(
     u,
     dt,
@@ -295,7 +295,7 @@ def state_kernel(
         tl.store(sums + (b * n_chunks + c) * D + at, total[side], mask=live[side])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["D", "n_real", "n_chunks"])
 def carry_kernel(
     states,
     sums,
@@ -346,7 +346,7 @@ def carry_kernel(
             h = passed + own[j]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["L", "D", "n_real", "n_chunks"])
 def output_kernel(
     u,
     dt,
