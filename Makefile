@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(BIN)/genomamba demo --force
 
 test: check
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest
 
 check: .venv/installed-test
 	$(BIN)/ruff format --check .
