@@ -53,15 +53,15 @@ def plan(batch: int, length: int, channels: int, states: int) -> Plan:
     chunk = 256
     while chunk > 32 and columns * triton.cdiv(length, chunk) < 8192:
         chunk //= 2
-    tile = min(padded, 64)
+    tile = min(padded, 16)
     return Plan(
         chunk=chunk,
         n_chunks=triton.cdiv(length, chunk),
         padded=padded,
         forward_tile=tile,
-        forward_sides=2 if tile <= 16 else 1,
-        forward_unroll=max(1, 64 // tile) if tile > 16 else 2,
-        backward_tile=min(padded, 16),
+        forward_sides=1,
+        forward_unroll=4,
+        backward_tile=tile,
         keep=4,
         rebuild_unroll=4,
         backward_registers=255,
