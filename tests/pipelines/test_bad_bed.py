@@ -80,3 +80,14 @@ def test_aliases_on_request(evaluate: Evaluate, tmp_path: Path) -> None:
     assert "pass --contig-aliases auto to match these names" in result.err
     assert evaluate("A\t0\t200\n", "--contig-aliases", "auto").code == 0
     assert (tmp_path / "out.tsv").read_text().splitlines()[1].endswith("\tOK")
+
+
+def test_an_empty_record_is_refused_when_it_is_asked_for(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "g.fa").write_text(">a\nACGTACGTAA\n>empty\n>b\nACGTTTGA\n")
+    bed = tmp_path / "r.bed"
+    bed.write_text("a\t0\t5\nempty\t0\t5\n")
+    out = tmp_path / "o.tsv"
+    result = run_cli("evaluate", "regions", "-r", tmp_path / "g.fa", "-b", bed, "-m", world.pretrained, "-o", out)
+    assert result.code == 2
+    assert result.err.startswith(f"{bed}:2: end=5: the region passes the end of empty, which has 0 bases; ")
+    assert not out.exists()
