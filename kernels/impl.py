@@ -16,6 +16,8 @@ Chosen = Literal["reference", "cpu", "triton"]
 logger = logging.getLogger(__name__)
 
 _FAST: dict[str, tuple[Chosen, str]] = {"cuda": ("triton", "triton"), "cpu": ("cpu", "numba")}
+# Looked up once: torch.compile does not trace the search for a package.
+_INSTALLED = {package: importlib.util.find_spec(package) is not None for package in ("torch", "triton", "numba")}
 EVERY: tuple[Chosen, ...] = get_args(Chosen)
 
 
@@ -41,7 +43,7 @@ def resolve_impl(impl: Impl, device: torch.device, has: tuple[Chosen, ...] = EVE
         chosen, package = _FAST.get(device.type, ("reference", "torch"))
         if chosen not in has:
             chosen, package = "reference", "torch"
-        if importlib.util.find_spec(package) is None:
+        if not _INSTALLED[package]:
             logger.warning("impl=auto runs the slow reference on %s: install %s for the fast one", device, package)
             return "reference"
         logger.debug("impl=auto runs %s on %s", chosen, device)
@@ -53,6 +55,6 @@ def resolve_impl(impl: Impl, device: torch.device, has: tuple[Chosen, ...] = EVE
             f"impl='cpu': the tensors are on {device}; move them to the CPU or use impl='auto'"
         )
     for name, package in _FAST.values():
-        if impl == name and importlib.util.find_spec(package) is None:
+        if impl == name and not _INSTALLED[package]:
             raise KernelUnavailableError(f"impl={impl!r}: the package {package} is not installed; install it")
     return impl

@@ -24,8 +24,7 @@ import triton
 
 from genomamba.kernels.causal_conv1d import triton_kernels
 
-_STEPS, _WIDTH = 16, 64
-_RUN = 16  # tiles of one program in the backward, whose sums of the weight's gradient it holds
+_STEPS, _GROUP, _WIDTH = 128, 8, 64  # of one program: steps, those loaded together, channels
 
 
 def causal_conv1d_triton(
@@ -77,6 +76,71 @@ def _final_state(x: Tensor, halo: int, initial_state: Tensor | None, reset: Tens
     return torch.where((walls > 0)[..., None], inputs.new_zeros(()), inputs)
 
 
+def conv_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    silu: bool,
+    reverse: bool,
+) -> Tensor:
+    """y (B, L, D); shapes as in `api.causal_conv1d`."""
+    batch, length, channels = x.shape
+    y = x.new_empty(x.shape)
+    if x.numel():
+        grid = (triton.cdiv(channels, _WIDTH) * triton.cdiv(length, _STEPS) * batch,)
+        with torch.cuda.device_of(x):
+            triton_kernels.conv_kernel[grid](
+                x, weight, *_or(x, bias, initial_state, reset), y, length, channels,
+                *x.stride(), *weight.stride(), *_strides(initial_state), *_strides(reset, 2),
+                **_flags(weight, bias, initial_state, reset, silu, reverse), num_warps=1,
+            )  # fmt: skip
+    return y
+
+
+def conv_backward(
+    dy: Tensor,
+    more_dy: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    silu: bool,
+    reverse: bool,
+    dx: Tensor,
+    d_initial: Tensor | None,
+    *,
+    add: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The gradient of the weight, (D, K), and of the bias, (D,), fp32; those of the inputs go where they are given.
+
+    Args:
+        dy: of the output, (B, L, D).
+        more_dy: a second part of it, contiguous.
+        x: and what follows, as in `api.causal_conv1d`.
+        dx: (B, L, D) with neighbouring channels, to be written.
+        d_initial: (B, K - 1, D), contiguous, where there is an initial state.
+        add: add to what is in ``dx`` instead.
+    """
+    batch, length, channels = x.shape
+    taps = weight.shape[1]
+    # With an initial state, the steps before the first have gradients too.
+    runs = triton.cdiv(length + taps - 1, _STEPS)
+    parts = x.new_empty((batch * runs, taps + 1, channels), dtype=torch.float32)
+    with torch.cuda.device_of(x):
+        triton_kernels.conv_backward_kernel[(triton.cdiv(channels, _WIDTH) * runs * batch,)](
+            x, weight, *_or(x, bias, initial_state, reset), dy, *_or(x, more_dy), dx, *_or(x, d_initial), parts,
+            length, channels, runs,
+            *x.stride(), *weight.stride(), *_strides(initial_state), *_strides(reset, 2), *dy.stride(),
+            *dx.stride()[:2], HAS_MORE=more_dy is not None, ADD=add,
+            **_flags(weight, bias, initial_state, reset, silu, reverse), num_warps=1,
+        )  # fmt: skip
+    sums = parts.sum(0)
+    return sums[:taps].T, sums[taps]
+
+
 @torch.library.custom_op("genomamba::causal_conv1d", mutates_args=())
 def _conv(
     x: Tensor,
@@ -87,17 +151,7 @@ def _conv(
     silu: bool,
     reverse: bool,
 ) -> Tensor:
-    batch, length, channels = x.shape
-    y = x.new_empty(x.shape)
-    if x.numel():
-        grid = (triton.cdiv(channels, _WIDTH) * triton.cdiv(length, _STEPS) * batch,)
-        with torch.cuda.device_of(x):
-            triton_kernels.conv_kernel[grid](
-                x, weight, *_or(x, bias, initial_state, reset), y, length, channels,
-                *x.stride(), *weight.stride(), *_strides(initial_state), *_strides(reset, 2),
-                **_flags(weight, bias, initial_state, reset, silu, reverse), num_warps=4,
-            )  # fmt: skip
-    return y
+    return conv_forward(x, weight, bias, initial_state, reset, silu, reverse)
 
 
 @_conv.register_fake
@@ -127,27 +181,16 @@ def _conv_backward(
     """Gradients of x, weight, bias and the initial state; empty where there is no such input."""
     out = _gradient_shapes(dy, x, weight, bias, initial_state, reset, silu, reverse)
     dx, d_weight, d_bias, d_initial = out
-    batch, length, channels = x.shape
-    taps = weight.shape[1]
     if not x.numel():
         for gradient in out:
             gradient.zero_()
         return out
-    # With an initial state, the steps before the first have gradients too.
-    runs = triton.cdiv(length + taps - 1, _STEPS * _RUN)
-    parts = x.new_empty((batch * runs, taps + 1, channels), dtype=torch.float32)
-    with torch.cuda.device_of(x):
-        triton_kernels.conv_backward_kernel[(triton.cdiv(channels, _WIDTH) * runs * batch,)](
-            x, weight, *_or(x, bias, initial_state, reset), dy, dx, d_initial if d_initial.numel() else dx, parts,
-            length, channels, runs,
-            *x.stride(), *weight.stride(), *_strides(initial_state), *_strides(reset, 2), *dy.stride(),
-            RUN=_RUN, PADDED=triton.next_power_of_2(taps + 1),
-            **_flags(weight, bias, initial_state, reset, silu, reverse), num_warps=4,
-        )  # fmt: skip
-    sums = parts.sum(0)
-    d_weight.copy_(sums[:taps].T)
+    weight_sum, bias_sum = conv_backward(
+        dy, None, x, weight, bias, initial_state, reset, silu, reverse, dx, None if initial_state is None else d_initial
+    )
+    d_weight.copy_(weight_sum)
     if bias is not None:
-        d_bias.copy_(sums[taps])
+        d_bias.copy_(bias_sum)
     return out
 
 
@@ -207,5 +250,7 @@ def _flags(
         "SILU": silu,
         "REVERSE": reverse,
         "STEPS": _STEPS,
+        "U": max(_GROUP, triton.next_power_of_2(weight.shape[1] - 1)),
         "WIDTH": _WIDTH,
+        "MASK_D": weight.shape[0] % _WIDTH != 0,
     }

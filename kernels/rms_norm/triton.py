@@ -19,7 +19,7 @@ import triton
 
 from genomamba.kernels.rms_norm import triton_kernels
 
-_PARTS = 1024  # programs, and partial sums, of the weight's gradient
+_PARTS = 4096  # programs, and partial sums, of the weight's gradient
 
 
 def rms_norm_triton(x: Tensor, weight: Tensor, residual: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
@@ -39,22 +39,56 @@ def rms_norm_triton(x: Tensor, weight: Tensor, residual: Tensor | None, eps: flo
     return normed, stream
 
 
-@torch.library.custom_op("genomamba::rms_norm", mutates_args=())
-def _norm(x: Tensor, weight: Tensor, residual: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
-    channels = x.shape[-1]
+def norm_forward(x: Tensor, weight: Tensor, residual: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    """As `api.rms_norm`."""
     x = x.contiguous()
-    residual = None if residual is None else residual.contiguous()
-    normed = torch.empty_like(x)
-    stream = torch.empty_like(x, dtype=torch.float32)
+    normed, stream = torch.empty_like(x), torch.empty_like(x, dtype=torch.float32)
+    channels = x.shape[-1]
     count = x.numel() // max(1, channels)
     if count:
-        width, rows = _tile(channels)
+        residual = None if residual is None else residual.contiguous()
+        width, rows, warps = _tile(channels)
         with torch.cuda.device_of(x):
             triton_kernels.norm_kernel[(triton.cdiv(count, rows),)](
                 x, weight, x if residual is None else residual, normed, stream, count, channels, eps,
-                WIDTH=width, ROWS=rows, HAS_RESIDUAL=residual is not None, num_warps=4,
+                WIDTH=width, ROWS=rows, HAS_RESIDUAL=residual is not None, num_warps=warps,
             )  # fmt: skip
     return normed, stream
+
+
+def norm_backward(
+    d_normed: Tensor,
+    d_stream: Tensor | None,
+    stream: Tensor,
+    weight: Tensor,
+    eps: float,
+    narrow: torch.dtype | None,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """The gradient of the stream, fp32, the same in dtype ``narrow`` if one is given, and of the weight, fp32."""
+    d_normed = d_normed.contiguous()
+    d_stream = None if d_stream is None else d_stream.contiguous()
+    channels = stream.shape[-1]
+    out = torch.empty_like(stream)
+    narrow_out = None if narrow is None else torch.empty_like(stream, dtype=narrow)
+    width, rows, warps = _tile(channels)
+    count = stream.numel() // max(1, channels)
+    if not count:
+        return out, narrow_out, stream.new_zeros(channels)
+    parts = min(_PARTS, triton.cdiv(count, rows))
+    d_weight = stream.new_empty((parts, channels))
+    with torch.cuda.device_of(stream):
+        triton_kernels.norm_backward_kernel[(parts,)](
+            d_normed, stream if d_stream is None else d_stream, stream, weight, out,
+            out if narrow_out is None else narrow_out, d_weight, count, channels, eps,
+            triton.cdiv(triton.cdiv(count, rows), parts), WIDTH=width, ROWS=rows, HAS_STREAM=d_stream is not None,
+            NARROW=narrow is not None, num_warps=warps,
+        )  # fmt: skip
+    return out, narrow_out, d_weight.sum(0)
+
+
+@torch.library.custom_op("genomamba::rms_norm", mutates_args=())
+def _norm(x: Tensor, weight: Tensor, residual: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    return norm_forward(x, weight, residual, eps)
 
 
 @_norm.register_fake
@@ -67,24 +101,10 @@ def _norm_backward(
     d_normed: Tensor | None, d_stream: Tensor | None, stream: Tensor, weight: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
     """The gradient of the stream, fp32, and of the weight."""
-    channels = stream.shape[-1]
-    d_stream = None if d_stream is None else d_stream.contiguous()
     if d_normed is None:
         d_normed = torch.zeros_like(stream)
-    d_normed = d_normed.contiguous()
-    out = torch.empty_like(stream)
-    width, rows = _tile(channels)
-    count = stream.numel() // max(1, channels)
-    parts = min(_PARTS, triton.cdiv(count, rows))
-    d_weight = stream.new_empty((parts, channels))
-    if count:
-        with torch.cuda.device_of(stream):
-            triton_kernels.norm_backward_kernel[(parts,)](
-                d_normed, stream if d_stream is None else d_stream, stream, weight, out, d_weight, count, channels,
-                eps, triton.cdiv(triton.cdiv(count, rows), parts),
-                WIDTH=width, ROWS=rows, HAS_STREAM=d_stream is not None, num_warps=4,
-            )  # fmt: skip
-    return out, d_weight.sum(0).to(weight.dtype)
+    out, _, d_weight = norm_backward(d_normed, d_stream, stream, weight, eps, None)
+    return out, d_weight.to(weight.dtype)
 
 
 @_norm_backward.register_fake
@@ -116,6 +136,7 @@ _norm.register_autograd(_backward, setup_context=_save)
 _norm_backward.register_autograd(_no_second_backward)
 
 
-def _tile(channels: int) -> tuple[int, int]:
+def _tile(channels: int) -> tuple[int, int, int]:
+    """Channels, rows and warps of one tile. Up to 1,024 channels a row lies in one warp, whose sums need no barrier."""
     width = triton.next_power_of_2(channels)
-    return width, max(1, 2048 // width)
+    return width, max(1, 1024 // width), max(1, width // 1024)

@@ -26,10 +26,13 @@ def norm_kernel(
 
 @triton.jit
 def norm_backward_kernel(
-    d_normed, d_stream, stream, weight, out, d_weight, count, channels, eps, blocks,
-    WIDTH: tl.constexpr, ROWS: tl.constexpr, HAS_STREAM: tl.constexpr,
+    d_normed, d_stream, stream, weight, out, narrow_out, d_weight, count, channels, eps, blocks,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, HAS_STREAM: tl.constexpr, NARROW: tl.constexpr,
 ):  # fmt: skip
-    """With s the reciprocal root mean square and r the stream: s (w dy - r s² mean(w dy r)), and Σ dy r s."""
+    """With s the reciprocal root mean square and r the stream: s (w dy - r s² mean(w dy r)), and Σ dy r s.
+
+    With NARROW the gradient is also written to `narrow_out`, in its dtype.
+    """
     d = tl.arange(0, WIDTH)
     gain = tl.load(weight + d, mask=d < channels, other=0.0).to(tl.float32)
     total = tl.zeros((WIDTH,), tl.float32)
@@ -47,5 +50,7 @@ def norm_backward_kernel(
         if HAS_STREAM:
             gradient += tl.load(d_stream + at, mask=mask, other=0.0).to(tl.float32)
         tl.store(out + at, gradient, mask=mask)
+        if NARROW:
+            tl.store(narrow_out + at, gradient, mask=mask)
         total += tl.sum(dy * unit, 0)
     tl.store(d_weight + tl.program_id(0) * channels + d, total, mask=d < channels)
