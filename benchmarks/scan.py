@@ -170,9 +170,9 @@ def measure_rates() -> dict[str, float]:
 
 def compiled() -> Iterator[dict[str, Any]]:
     """What the compiler reports of every kernel that ran."""
-    from genomamba.kernels.selective_scan import triton_backward, triton_forward
+    from genomamba.kernels.selective_scan import triton_forward, triton_gradient, triton_rebuild
 
-    for module in (triton_forward, triton_backward):
+    for module in (triton_forward, triton_rebuild, triton_gradient):
         for name in dir(module):
             caches = getattr(getattr(module, name), "device_caches", None)
             if not name.endswith("_kernel") or caches is None:

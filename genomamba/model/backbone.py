@@ -67,6 +67,8 @@ class Backbone(nn.Module):
         state: Sequence[Any] | None = None,
         reset: Tensor | None = None,
         length: Tensor | None = None,
+        *,
+        final_state: bool = True,
     ) -> tuple[Tensor, list[Any]]:
         """Runs the blocks.
 
@@ -76,9 +78,10 @@ class Backbone(nn.Module):
             reset: bool (B, L), True at the first token of each packed sequence.
             length: (B,), tokens of each row that are not padding on its right. Causal models need none;
                 others see padding as part of the sequence without it.
+            final_state: whether the states after the last token are wanted.
 
         Returns:
-            normed hidden states and the state after the last token, one per block. Of an equivariant model
+            normed hidden states and, if wanted, the state after the last token, one per block. Of an equivariant model
             the hidden states of both strands stand side by side, (B, L, 2 d_model), token by token.
         """
         if self.config.rc_equivariant:
@@ -88,7 +91,7 @@ class Backbone(nn.Module):
             other = at(strands.other, strands.partner)
             both = [other, strands.given] if strands.swapped else [strands.given, other]
             return torch.cat(both, -1), [None] * len(self.layers)
-        return self._one_strand(ids, state, self._reset(ids, reset, length))
+        return self._one_strand(ids, state, self._reset(ids, reset, length), final_state)
 
     def strands(self, ids: Tensor, reset: Tensor | None = None, length: Tensor | None = None) -> Strands:
         """Hidden states of ids and of their reverse complement; arguments as in `forward`.
@@ -101,12 +104,15 @@ class Backbone(nn.Module):
         index = partner(ids, reset)
         other = self.complement[ids.long().gather(1, index)]
         swapped = self.config.rc_strand_order == "swapped" and len(self.layers) % 2 == 1
-        return Strands(self._one_strand(ids, None, reset)[0], self._one_strand(other, None, reset)[0], index, swapped)
+        given, paired = (self._one_strand(strand, None, reset, False)[0] for strand in (ids, other))
+        return Strands(given, paired, index, swapped)
 
     def _reset(self, ids: Tensor, reset: Tensor | None, length: Tensor | None) -> Tensor | None:
         return reset if self.config.is_causal else walls(ids, reset, length)
 
-    def _one_strand(self, ids: Tensor, state: Sequence[Any] | None, reset: Tensor | None) -> tuple[Tensor, list[Any]]:
+    def _one_strand(
+        self, ids: Tensor, state: Sequence[Any] | None, reset: Tensor | None, final_state: bool
+    ) -> tuple[Tensor, list[Any]]:
         x = self.embedding(ids.long())
         swaps = self.config.rc_equivariant and self.config.rc_strand_order == "swapped"
         mirrored = False
@@ -114,7 +120,7 @@ class Backbone(nn.Module):
         states: list[Any] = []
         for index, layer in enumerate(self.layers):
             mirrored = swaps and not mirrored
-            args = (x, residual, None if state is None else state[index], reset, mirrored)
+            args = (x, residual, None if state is None else state[index], reset, mirrored, final_state)
             if self.activation_checkpointing and torch.is_grad_enabled():
                 x, residual, after = checkpoint(layer, *args, use_reentrant=False)
             else:
@@ -161,7 +167,7 @@ class LanguageModel(nn.Module):
         """ids (B, L) → logits (B, L, padded vocabulary); arguments as in `Backbone.forward`."""
         if self.config.rc_equivariant:
             return self.lm_head.of_strands(self.backbone.strands(ids, reset, length))
-        return self.lm_head(self.backbone(ids, reset=reset, length=length)[0])
+        return self.lm_head(self.backbone(ids, reset=reset, length=length, final_state=False)[0])
 
 
 class CausalLM(LanguageModel):

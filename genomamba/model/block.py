@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genomamba.kernels.selective_scan import Impl
+from genomamba.kernels.impl import Impl, resolve_impl
+from genomamba.kernels.mamba_block import mamba_block
 from genomamba.model.attention import AttentionMixer
 from genomamba.model.bidirectional import BidirectionalMixer
 from genomamba.model.config import ModelConfig
@@ -62,6 +63,7 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, impl: Impl = "auto", mixer: str = "mamba") -> None:
         super().__init__()
+        self.impl: Impl = impl
         self.norm = make_norm(config, impl)
         self.mixer = make_mixer(mixer, config, impl)
         self.norm2 = make_norm(config, impl) if config.d_mlp else None
@@ -76,6 +78,7 @@ class Block(nn.Module):
         state: Any,
         reset: Tensor | None,
         mirrored: bool = False,
+        final_state: bool = True,
     ) -> tuple[Tensor, Tensor, Any]:
         """One block on the stream ``residual + x``.
 
@@ -85,18 +88,66 @@ class Block(nn.Module):
             state: of the mixer, from the segment before this one.
             reset: bool (B, L), True at the first token of each packed sequence.
             mirrored: do as if the stream were reversed in time and channels before, and again after.
+            final_state: whether the mixer's state is wanted; without it a GPU runs a Mamba block as one
+                operator, which keeps less.
 
         Returns:
-            what is to be added to the stream, the stream, and the mixer's state.
+            what is to be added to the stream, the stream, and the mixer's state if wanted.
         """
-        x, residual = self.norm(x, residual, mirrored)
-        x, state = self.mixer(x.flip(-1) if mirrored else x, state, reset, mirrored)
+        readers = None
+        if not (final_state or mirrored) and state is None and self._on_triton(x):
+            readers = self._readers()
+        if readers is not None:
+            x, residual, state = *self._as_one(x, residual, reset, readers), None
+        else:
+            x, residual = self.norm(x, residual, mirrored)
+            x, state = self.mixer(x.flip(-1) if mirrored else x, state, reset, mirrored)
         x = self._regularise(x.flip(-1) if mirrored else x)
         if self.norm2 is not None and self.mlp is not None:
             x, residual = self.norm2(x, residual, mirrored)
             x = self.mlp(x.flip(-1) if mirrored else x)
             x = self._regularise(x.flip(-1) if mirrored else x)
         return x, residual, state
+
+    def _on_triton(self, x: Tensor) -> bool:
+        # torch.compile sees the operators one by one.
+        return not torch.compiler.is_compiling() and resolve_impl(self.impl, x.device) == "triton"
+
+    def _readers(self) -> list[MambaMixer] | None:
+        """The Mamba mixers, one per direction, if their weights are all there is to the block."""
+        mixer = self.mixer
+        both = isinstance(mixer, BidirectionalMixer) and mixer.tied and mixer.strategy == "add"
+        found = [mixer.ahead, mixer.back] if both else [mixer]
+        readers = [reader for reader in found if isinstance(reader, MambaMixer)]
+        if len(readers) < len(found) or not isinstance(self.norm, RMSNorm):
+            return None
+        first = readers[0]
+        if len(readers) > 1 and first.out_proj.bias is not None:
+            return None  # each direction would bring it
+        linears = [first.in_proj, first.out_proj, *(p for r in readers for p in (r.x_proj, r.dt_proj))]
+        # An adapter or a hook on a projection must run.
+        plain = all(type(m) is nn.Linear and not (m._forward_hooks or m._forward_pre_hooks) for m in linears)
+        return readers if plain else None
+
+    def _as_one(
+        self, x: Tensor, residual: Tensor | None, reset: Tensor | None, readers: list[MambaMixer]
+    ) -> tuple[Tensor, Tensor]:
+        first = readers[0]
+        assert isinstance(self.norm, RMSNorm)
+        return mamba_block(
+            x,
+            residual,
+            self.norm.weight,
+            first.in_proj.weight,
+            first.in_proj.bias,
+            [reader.direction for reader in readers],
+            [index == 1 for index in range(len(readers))],
+            first.out_proj.weight,
+            first.out_proj.bias,
+            eps=self.norm.eps,
+            reset=reset,
+            impl=self.impl,
+        )
 
     def _regularise(self, x: Tensor) -> Tensor:
         """Dropout, and stochastic depth (Huang et al. 2016): a row skips the branch, the others are scaled."""

@@ -67,7 +67,7 @@ class VariantClassifier(nn.Module):
         """Returns (logit (V,), llr (V,)): the uncalibrated logit and log p(alt) - log p(ref) in nats."""
         variants, strands, _, length = pair.ids.shape
         ids = pair.ids.reshape(-1, length)
-        hidden = self.backbone(ids)[0]
+        hidden = self.backbone(ids, final_state=False)[0]
         llr = pair_llr(self.lm_head(hidden), pair).unsqueeze(-1)  # (V, S, 1)
 
         position = torch.arange(length, device=ids.device)

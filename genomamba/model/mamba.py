@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genomamba.kernels.causal_conv1d import causal_conv1d
+from genomamba.kernels.mamba_block import Direction
 from genomamba.kernels.selective_scan import Impl, selective_scan
 from genomamba.model.config import ModelConfig
 from genomamba.model.mixer import Mixer
@@ -57,6 +58,19 @@ class MambaMixer(Mixer):
         nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
         self.dt_proj.bias.copy_(initial_dt_bias(config, config.d_inner))
         scale_output(self.out_proj, config)
+
+    @property
+    def direction(self) -> Direction:
+        """The weights between the projections."""
+        return Direction(
+            self.conv1d.weight.squeeze(1),
+            self.conv1d.bias,
+            self.x_proj.weight,
+            self.dt_proj.weight,
+            self.dt_proj.bias,
+            self.A_log,
+            self.D,
+        )
 
     def inner(
         self, p: Tensor, state: MambaState | None, reset: Tensor | None, reverse: bool

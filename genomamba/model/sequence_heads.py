@@ -63,7 +63,7 @@ class SequenceModel(nn.Module):
     def forward(self, ids: Tensor, length: Tensor | None = None) -> Tensor:
         """ids (B, L), tokens per row that are not padding (B,) → (B, outputs)."""
         if not self.config.rc_equivariant:
-            return self.head(self.pool(self.backbone(ids, length=length)[0], length))
+            return self.head(self.pool(self.backbone(ids, length=length, final_state=False)[0], length))
         strands = self.backbone.strands(ids, length=length)
         both = [self.head(self.pool(hidden, length)) for hidden in (strands.given, strands.other)]
         return (both[0] + both[1]) / 2
@@ -84,6 +84,6 @@ class TokenModel(nn.Module):
     def forward(self, ids: Tensor, length: Tensor | None = None) -> Tensor:
         """ids (B, L), tokens per row that are not padding (B,) → (B, L, outputs); of padding, meaningless."""
         if not self.config.rc_equivariant:
-            return self.head(self.backbone(ids, length=length)[0])
+            return self.head(self.backbone(ids, length=length, final_state=False)[0])
         strands = self.backbone.strands(ids, length=length)
         return (self.head(strands.given) + at(self.head(strands.other), strands.partner)) / 2

@@ -39,10 +39,19 @@ def rms_norm_triton(x: Tensor, weight: Tensor, residual: Tensor | None, eps: flo
     return normed, stream
 
 
-def norm_forward(x: Tensor, weight: Tensor, residual: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
-    """As `api.rms_norm`."""
+def norm_forward(
+    x: Tensor,
+    weight: Tensor,
+    residual: Tensor | None,
+    eps: float,
+    dtype: torch.dtype | None = None,
+    *,
+    keep_stream: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """As `api.rms_norm`; the normed stream in ``dtype``, the other result x itself without ``keep_stream``."""
     x = x.contiguous()
-    normed, stream = torch.empty_like(x), torch.empty_like(x, dtype=torch.float32)
+    normed = torch.empty_like(x, dtype=dtype)
+    stream = torch.empty_like(x, dtype=torch.float32) if keep_stream else x
     channels = x.shape[-1]
     count = x.numel() // max(1, channels)
     if count:
@@ -51,7 +60,7 @@ def norm_forward(x: Tensor, weight: Tensor, residual: Tensor | None, eps: float)
         with torch.cuda.device_of(x):
             triton_kernels.norm_kernel[(triton.cdiv(count, rows),)](
                 x, weight, x if residual is None else residual, normed, stream, count, channels, eps,
-                WIDTH=width, ROWS=rows, HAS_RESIDUAL=residual is not None, num_warps=warps,
+                WIDTH=width, ROWS=rows, HAS_RESIDUAL=residual is not None, KEEP=keep_stream, num_warps=warps,
             )  # fmt: skip
     return normed, stream
 
@@ -139,4 +148,4 @@ _norm_backward.register_autograd(_no_second_backward)
 def _tile(channels: int) -> tuple[int, int, int]:
     """Channels, rows and warps of one tile. Up to 1,024 channels a row lies in one warp, whose sums need no barrier."""
     width = triton.next_power_of_2(channels)
-    return width, max(1, 1024 // width), max(1, width // 1024)
+    return width, max(1, 512 // width), max(1, width // 1024)

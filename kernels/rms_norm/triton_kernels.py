@@ -9,7 +9,7 @@ import triton.language as tl
 @triton.jit
 def norm_kernel(
     x, weight, residual, normed, stream, count, channels, eps,
-    WIDTH: tl.constexpr, ROWS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, HAS_RESIDUAL: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     d = tl.arange(0, WIDTH)
@@ -18,7 +18,8 @@ def norm_kernel(
     total = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
     if HAS_RESIDUAL:
         total = tl.load(residual + at, mask=mask, other=0.0).to(tl.float32) + total
-    tl.store(stream + at, total, mask=mask)
+    if KEEP:
+        tl.store(stream + at, total, mask=mask)
     scale = tl.rsqrt(tl.sum(total * total, 1) / channels + eps)
     gain = tl.load(weight + d, mask=d < channels, other=0.0).to(tl.float32)
     tl.store(normed + at, total * scale[:, None] * gain[None, :], mask=mask)

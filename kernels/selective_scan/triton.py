@@ -1,15 +1,9 @@
-"""The scan on a GPU as a pair of torch operators, forward and backward, with shapes for tracing.
-
-What the kernels are given and in which order they run is decided here; triton_forward.py and
-triton_backward.py hold the kernels.
-"""
+"""The scan on a GPU as a pair of torch operators, forward and backward, with shapes for tracing."""
 
 from __future__ import annotations
 
-import functools
 import importlib.util
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,50 +17,15 @@ if importlib.util.find_spec("triton") is None:
 
 import triton
 
-from genomamba.kernels.selective_scan import triton_backward as backward_kernels
-from genomamba.kernels.selective_scan import triton_forward as forward_kernels
+from genomamba.kernels.selective_scan.triton_launch import (
+    Gradients,
+    Inputs,
+    output_shapes,
+    scan_backward,
+    scan_forward,
+)
 
 MAX_STATES = 256
-_LANES = 32
-
-
-class Plan(NamedTuple):
-    """How a scan is cut up. Depends on the shape alone, so that the same shape gives the same bits."""
-
-    chunk: int  # steps that one warp walks
-    n_chunks: int
-    padded: int  # states, a power of two
-    forward_tile: int  # states that one lane holds
-    forward_sides: int  # channels of one lane
-    forward_unroll: int
-    backward_tile: int
-    keep: int  # the backward keeps the state at every keep-th step
-    rebuild_unroll: int
-    backward_registers: int
-    slab_bytes: int  # the backward's scratch, at least one chunk
-
-
-def plan(batch: int, length: int, channels: int, states: int) -> Plan:
-    """The cut of a (batch, length, channels) scan; enough chunks to fill a large GPU."""
-    padded = max(8, triton.next_power_of_2(states))
-    columns = batch * triton.cdiv(channels, _LANES)
-    chunk = 256
-    while chunk > 32 and columns * triton.cdiv(length, chunk) < 8192:
-        chunk //= 2
-    tile = min(padded, 16)
-    return Plan(
-        chunk=chunk,
-        n_chunks=triton.cdiv(length, chunk),
-        padded=padded,
-        forward_tile=tile,
-        forward_sides=1,
-        forward_unroll=4,
-        backward_tile=tile,
-        keep=4,
-        rebuild_unroll=4,
-        backward_registers=255,
-        slab_bytes=max(1, padded // 16) * (240 << 20),
-    )
 
 
 def selective_scan_triton(
@@ -88,25 +47,30 @@ def selective_scan_triton(
     Raises:
         KernelUnavailableError: no GPU, fp64 inputs, or more than 256 states.
     """
-    _check_runnable(u, dt, A, B, C, z, initial_state)
+    check_runnable(u, A.shape[1], dt, A, B, C, z, initial_state)
     y, final_state, _ = _scan(u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse)
     return y, final_state
 
 
-def _check_runnable(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *others: Tensor | None) -> None:
+def check_runnable(u: Tensor, states: int, *others: Tensor | None) -> None:
+    """Whether the kernels can take these.
+
+    Raises:
+        KernelUnavailableError: they cannot.
+    """
     if u.device.type != "cuda" and not triton.knobs.runtime.interpret:
         raise KernelUnavailableError(
             f"impl='triton': the tensors are on {u.device} and the kernel needs an NVIDIA GPU; "
             "move them to 'cuda', or use impl='auto'"
         )
-    for tensor in (u, dt, A, B, C, *others):
+    for tensor in (u, *others):
         if tensor is not None and tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise KernelUnavailableError(
                 f"impl='triton': inputs are {tensor.dtype} and the kernel computes in fp32; use impl='reference'"
             )
-    if A.shape[1] > MAX_STATES:
+    if states > MAX_STATES:
         raise KernelUnavailableError(
-            f"impl='triton': {A.shape[1]} states and the kernel holds up to {MAX_STATES}; use impl='reference'"
+            f"impl='triton': {states} states and the kernel holds up to {MAX_STATES}; use impl='reference'"
         )
 
 
@@ -126,54 +90,7 @@ def _scan(
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final state, and the state that enters each chunk, (B, chunks, padded N, D)."""
-    batch, length, channels = u.shape
-    states = A.shape[1]
-    cut = plan(batch, length, channels, states)
-    y, final, entering = _scan_shapes(u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse)
-    if u.numel() == 0:
-        final.copy_(initial_state) if initial_state is not None else final.zero_()
-        return y, final, entering
-    coupling = _coupling(B, C, cut.padded)
-    walls, chunk_walls = _walls(reset, reverse, cut)
-    blocks = triton.cdiv(channels, cut.forward_sides * _LANES)
-    flags = _flags(
-        length, channels, cut.forward_sides * _LANES, cut.forward_unroll, dt_bias, dt_softplus, walls, reverse
-    )
-    walls, chunk_walls = _present(walls, u), _present(chunk_walls, u)
-    with torch.cuda.device_of(u):
-        if cut.n_chunks == 1:
-            entering.zero_()
-            if initial_state is not None:
-                entering[:, 0, :states].copy_(initial_state.transpose(1, 2))
-        else:
-            sums = u.new_empty((batch, cut.n_chunks, channels), dtype=torch.float32)
-            forward_kernels.state_kernel[(blocks * cut.n_chunks * batch, cut.padded // cut.forward_tile)](
-                u, dt, A, coupling, _present(dt_bias, u), walls, entering, sums, length, channels, states,
-                cut.chunk, cut.n_chunks, *u.stride(), *dt.stride(), *A.stride(),
-                NP=cut.padded, N=cut.forward_tile, SIDES=cut.forward_sides, U=cut.forward_unroll,
-                num_warps=1, **flags,
-            )  # fmt: skip
-            forward_kernels.carry_kernel[(triton.cdiv(channels, _LANES), cut.padded, batch)](
-                entering, sums, A, chunk_walls, _present(initial_state, u), channels, states, cut.n_chunks,
-                *A.stride(), *_strides(initial_state), NP=cut.padded, BD=_LANES, U=16,
-                HAS_INITIAL=initial_state is not None, HAS_WALLS=reset is not None, num_warps=1,
-            )  # fmt: skip
-        sum_y = u
-        if cut.padded > cut.forward_tile:
-            sum_y = u.new_empty(u.shape, dtype=torch.float32)
-        for n0 in range(0, cut.padded, cut.forward_tile):
-            forward_kernels.output_kernel[(blocks * cut.n_chunks * batch,)](
-                u, dt, A, coupling, _present(D, u), _present(z, u), _present(dt_bias, u), walls, entering, sum_y, y,
-                final, length, channels, states, cut.chunk, cut.n_chunks, n0,
-                *u.stride(), *dt.stride(), *A.stride(), *_strides(z),
-                NP=cut.padded, N=cut.forward_tile, SIDES=cut.forward_sides, U=cut.forward_unroll,
-                HAS_SKIP=D is not None, HAS_GATE=z is not None,
-                FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded,
-                num_warps=1, **flags,
-            )  # fmt: skip
-    if reset is not None and reverse:
-        final.masked_fill_(reset[:, 0, None, None], 0.0)
-    return y, final, entering
+    return scan_forward(Inputs(u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse))
 
 
 @_scan.register_fake
@@ -191,13 +108,7 @@ def _scan_shapes(
     dt_softplus: bool,
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    batch, length, channels = u.shape
-    cut = plan(batch, length, channels, A.shape[1])
-    return (
-        u.new_empty((batch, length, channels)),
-        u.new_empty((batch, channels, A.shape[1]), dtype=torch.float32),
-        u.new_empty((batch, cut.n_chunks, cut.padded, channels), dtype=torch.float32),
-    )
+    return output_shapes(Inputs(u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse))
 
 
 @torch.library.custom_op("genomamba::selective_scan_backward", mutates_args=())
@@ -222,79 +133,23 @@ def _scan_backward(
     out = _gradient_shapes(
         dy, d_final, entering, u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse
     )
-    du, ddt, dA, dB, dC, d_skip, dz, d_bias, d_initial = out
-    batch, length, channels = u.shape
-    states = A.shape[1]
+    du, ddt, dA, dB, dC, dD, dz, d_bias, d_initial = out
     if u.numel() == 0:
         for gradient in out:
             gradient.zero_()
         if initial_state is not None and d_final is not None:
             d_initial.copy_(d_final)
         return out
-    cut = plan(batch, length, channels, states)
-    padded, tile, blocks = cut.padded, cut.backward_tile, triton.cdiv(channels, _LANES)
-    walls, chunk_walls = _walls(reset, reverse, cut)
-    flags = _flags(length, channels, _LANES, cut.keep, dt_bias, dt_softplus, walls, reverse)
-    shape = {"NP": padded, "N": tile, "BD": _LANES, "num_warps": 1}
-    walls, chunk_walls = _present(walls, u), _present(chunk_walls, u)
-    if d_final is None:
-        d_final = u.new_zeros((batch, channels, states), dtype=torch.float32)
-    elif reset is not None and reverse:
-        d_final = d_final.masked_fill(reset[:, 0, None, None], 0.0)
-    carry = _to_lanes(d_final.transpose(1, 2), cut, blocks)
-    most = _slab_chunks(cut, batch, channels, u.device)
-    width = blocks * _LANES
-    kept = u.new_empty((batch, most, cut.chunk // cut.keep, padded, width), dtype=torch.float32)
-    asked = u.new_empty((batch, most, padded, width), dtype=torch.float32)
-    sums = u.new_empty((batch, most, channels), dtype=torch.float32)
-    parts = u.new_empty((blocks, batch, most * cut.chunk, 2, tile), dtype=torch.float32)
-    part_A = u.new_zeros((batch, most, padded, width), dtype=torch.float32)
-    part_skip, part_bias = u.new_zeros((2, batch, most, channels), dtype=torch.float32)
-    tile_sums = [u, u, u]
-    if padded > tile:
-        size = (batch, most * cut.chunk, channels)
-        tile_sums = [u.new_empty(size, dtype=torch.float32) for _ in range(3)]
-    strides = (*u.stride(), *dt.stride(), *_strides(z), *dy.stride())
-    scaled_A = _scaled_A(A, cut, blocks)
-    with torch.cuda.device_of(u):
-        for c0 in reversed(range(0, cut.n_chunks, most)):
-            here = min(most, cut.n_chunks - c0)
-            steps = here * cut.chunk
-            start, end = c0 * cut.chunk, min(length, c0 * cut.chunk + steps)
-            if reverse:
-                start, end = length - end, length - start
-            coupling = _coupling(B[:, start:end], C[:, start:end], padded)
-            cuts = (cut.chunk, c0, here, most, start, end - start)
-            grid = (blocks * here * batch,)
-            backward_kernels.rebuild_kernel[(*grid, padded // tile)](
-                u, dt, scaled_A, coupling, _present(z, u), _present(dt_bias, u), walls, dy, entering, kept, asked, sums,
-                part_skip, length, channels, cut.n_chunks, *cuts, *strides,
-                K=cut.keep, U=cut.rebuild_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None, **shape, **flags,
-            )  # fmt: skip
-            backward_kernels.adjoint_carry_kernel[(blocks, padded, batch)](
-                asked, sums, A, chunk_walls, carry, channels, states, cut.n_chunks, c0, here, *A.stride(),
-                U=16, HAS_WALLS=reset is not None, **shape,
-            )  # fmt: skip
-            for n0 in range(0, padded, tile):
-                backward_kernels.gradient_kernel[grid](
-                    u, dt, scaled_A, coupling, _present(D, u), _present(z, u), _present(dt_bias, u), walls, dy, kept,
-                    asked, du, ddt, dz, parts, part_A, part_bias, *tile_sums, length, channels, n0, *cuts, *strides,
-                    K=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None,
-                    FIRST=n0 == 0, LAST=n0 + tile == padded,
-                    ASM=not triton.knobs.runtime.interpret, maxnreg=cut.backward_registers, **shape, **flags,
-                )  # fmt: skip
-                rows = 16
-                backward_kernels.coupling_sum_kernel[(triton.cdiv(batch * steps, rows),)](
-                    parts, dB, dC, length, states, batch * steps, steps, c0 * cut.chunk, blocks, n0,
-                    N=tile, ROWS=rows, REVERSE=reverse, num_warps=2,
-                )  # fmt: skip
-    dA.copy_(_from_lanes(part_A.sum((0, 1))[None], cut, blocks, states, channels)[0].T)
-    if D is not None:
-        d_skip.copy_(part_skip.sum((0, 1)))
-    if dt_bias is not None:
-        d_bias.copy_(part_bias.sum((0, 1)))
-    if initial_state is not None:
-        d_initial.copy_(_from_lanes(carry, cut, blocks, states, channels).transpose(1, 2))
+    given = Inputs(u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse)
+    sums = scan_backward(dy, d_final, entering, given, Gradients(du, ddt, dB, dC, None if z is None else dz))
+    dA.copy_(sums.dA)
+    for target, found, wanted in (
+        (dD, sums.dD, D),
+        (d_bias, sums.d_bias, dt_bias),
+        (d_initial, sums.d_initial, initial_state),
+    ):
+        if wanted is not None:
+            target.copy_(found)
     return out
 
 
@@ -348,111 +203,3 @@ def _no_second_backward(ctx: Any, *gradients: Tensor) -> None:
 
 _scan.register_autograd(_backward, setup_context=_save_for_backward)
 _scan_backward.register_autograd(_no_second_backward)
-
-
-def _present(tensor: Tensor | None, other: Tensor) -> Tensor:
-    """A kernel needs some pointer where there is no tensor; a flag tells it not to read there."""
-    return other if tensor is None else tensor
-
-
-def _strides(tensor: Tensor | None) -> tuple[int, ...]:
-    return (0, 0, 1) if tensor is None else tensor.stride()
-
-
-def _flags(
-    length: int,
-    channels: int,
-    width: int,
-    unroll: int,
-    dt_bias: Tensor | None,
-    dt_softplus: bool,
-    walls: Tensor | None,
-    reverse: bool,
-) -> dict[str, bool]:
-    return {
-        "HAS_BIAS": dt_bias is not None,
-        "SOFTPLUS": dt_softplus,
-        "HAS_WALLS": walls is not None,
-        "REVERSE": reverse,
-        "MASK_L": length % unroll != 0,
-        "MASK_D": channels % width != 0,
-    }
-
-
-def _coupling(B: Tensor, C: Tensor, padded: int) -> Tensor:
-    """B and C side by side, fp32 (B, L, 2, padded N)."""
-    batch, length, states = B.shape
-    # Kernels may ask for a few rows before the first and after the last.
-    size, spare = batch * length * 2 * padded, 16 * padded
-    out = B.new_empty(size + 2 * spare, dtype=torch.float32)[spare : spare + size].view(batch, length, 2, padded)
-    rows = max(1, 512 // padded)
-    with torch.cuda.device_of(B):
-        forward_kernels.coupling_kernel[(triton.cdiv(batch * length, rows),)](
-            B, C, out, length, states, batch * length, *B.stride(), *C.stride(),
-            NP=padded, NPW=padded, ROWS=rows, num_warps=4,
-        )  # fmt: skip
-    return out
-
-
-def _walls(reset: Tensor | None, reverse: bool, cut: Plan) -> tuple[Tensor | None, Tensor | None]:
-    """uint8 walls before each step, (B, L), and whether a chunk holds any, (B, chunks)."""
-    if reset is None:
-        return None, None
-    batch, length = reset.shape
-    walls = reset.new_zeros((batch, cut.n_chunks * cut.chunk), dtype=torch.uint8)
-    if reverse:
-        walls[:, 1:length] = reset[:, 1:].flip(1)
-    else:
-        walls[:, :length] = reset
-    return walls[:, :length].contiguous(), walls.view(batch, cut.n_chunks, cut.chunk).amax(-1)
-
-
-@functools.lru_cache(maxsize=32)
-def _lane_order(blocks: int, tile: int, padded: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where each register and lane of the backward's lane order lies in (padded, blocks * 32), and the inverse."""
-    register = torch.arange(padded)[:, None, None]
-    block = torch.arange(blocks)[None, :, None]
-    lane = torch.arange(_LANES)[None, None, :]
-    half = tile // 2
-    channel = block * _LANES + (lane ^ (register % tile // half * 16))
-    state = register // tile * tile + lane // 16 * half + (register % half ^ (lane & (half - 1) & 4))
-    order = (state * (blocks * _LANES) + channel).flatten()
-    return order.to(device), order.argsort().to(device)
-
-
-def _to_lanes(states: Tensor, cut: Plan, blocks: int) -> Tensor:
-    """(B, N, D) to lane order, (B, padded, blocks * 32), zero where padded."""
-    batch, count, channels = states.shape
-    full = states.new_zeros((batch, cut.padded, blocks * _LANES), dtype=torch.float32)
-    full[:, :count, :channels] = states
-    order, _ = _lane_order(blocks, cut.backward_tile, cut.padded, states.device)
-    return full.flatten(1)[:, order].view_as(full)
-
-
-def _from_lanes(lanes: Tensor, cut: Plan, blocks: int, states: int, channels: int) -> Tensor:
-    """What `_to_lanes` was given."""
-    _, inverse = _lane_order(blocks, cut.backward_tile, cut.padded, lanes.device)
-    return lanes.flatten(1)[:, inverse].view_as(lanes)[:, :states, :channels]
-
-
-def _scaled_A(A: Tensor, cut: Plan, blocks: int) -> Tensor:
-    """A log2(e) in lane order as `kept_state` reads it: (tiles, blocks, tile / 4, lanes, 4)."""
-    lanes = _to_lanes(A.T[None] * math.log2(math.e), cut, blocks)
-    tile = cut.backward_tile
-    return lanes.view(cut.padded // tile, tile // 4, 4, blocks, _LANES).permute(0, 3, 1, 4, 2).contiguous()
-
-
-def _slab_chunks(cut: Plan, batch: int, channels: int, device: torch.device) -> int:
-    """Chunks of one slab of the backward: what fits its scratch, rounded down to whole waves of programs."""
-    blocks = triton.cdiv(channels, _LANES)
-    per_token = 4 * _LANES * cut.padded // cut.keep + 8 * cut.backward_tile
-    if cut.padded > cut.backward_tile:
-        per_token += 12 * _LANES
-    fitting = cut.slab_bytes // (per_token * batch * blocks * cut.chunk)
-    if cut.n_chunks <= fitting + fitting // 2:
-        return cut.n_chunks
-    if device.type == "cuda":
-        wave = 8 * torch.cuda.get_device_properties(device).multi_processor_count
-        waves = fitting * blocks * batch // wave
-        fitting = waves * wave // (blocks * batch) if waves else fitting
-    return max(1, fitting)

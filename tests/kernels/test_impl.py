@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 
 import pytest
 import torch
 
 from genomamba.errors import KernelUnavailableError
+from genomamba.kernels import impl
 from genomamba.kernels.impl import resolve_impl
 
 
 @pytest.mark.parametrize(("device", "chosen"), [("cpu", "cpu"), ("cuda", "triton"), ("meta", "reference")])
 def test_auto_follows_the_device(device: str, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(impl, "_INSTALLED", {"torch": True, "triton": True, "numba": True})
     assert resolve_impl("auto", torch.device(device)) == chosen
 
 
@@ -22,7 +22,7 @@ def test_auto_follows_the_device(device: str, chosen: str, monkeypatch: pytest.M
 def test_auto_says_that_it_is_slow(
     device: str, package: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else object())
+    monkeypatch.setitem(impl._INSTALLED, package, False)
     with caplog.at_level(logging.WARNING):
         assert resolve_impl("auto", torch.device(device)) == "reference"
     assert f"install {package}" in caplog.text

@@ -1,0 +1,241 @@
+"""Before the gradients of a slab: its states once more, and what its outputs ask of the states that enter chunks.
+
+triton_gradient.py has the equations, triton_lanes.py the layout.
+"""
+
+# ruff: noqa: RUF005 (Triton tuples grow by addition)
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from genomamba.kernels.selective_scan.triton_forward import (
+    LOG2E,
+    cut,
+    load_group,
+    load_row,
+    load_spread,
+    sigmoid,
+    step_size,
+    wall_before,
+    zeros_like_state,
+)
+from genomamba.kernels.selective_scan.triton_lanes import keep_state, kept_state, lane_state, partners
+
+
+@triton.jit(do_not_specialize=["L", "D", "n_chunks", "c0", "slab_chunks", "most_chunks", "row_first", "row_count"])
+def rebuild_kernel(
+    u,
+    dt,
+    scaled_A,
+    coupling,
+    z,
+    dt_bias,
+    walls,
+    dy,
+    states,
+    kept,
+    asked,
+    sums,
+    d_skip,
+    L,
+    D,
+    n_chunks,
+    chunk,
+    c0,
+    slab_chunks,
+    most_chunks,
+    row_first,
+    row_count,
+    u_sb,
+    u_sl,
+    u_sd,
+    dt_sb,
+    dt_sl,
+    dt_sd,
+    z_sb,
+    z_sl,
+    z_sd,
+    dy_sb,
+    dy_sl,
+    dy_sd,
+    NP: tl.constexpr,
+    N: tl.constexpr,
+    BD: tl.constexpr,
+    K: tl.constexpr,
+    U: tl.constexpr,
+    HAS_SKIP: tl.constexpr,
+    HAS_GATE: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    HAS_WALLS: tl.constexpr,
+    REVERSE: tl.constexpr,
+    MASK_L: tl.constexpr,
+    MASK_D: tl.constexpr,
+):
+    """`kept`: the state before every K-th step, (B, slab_chunks, chunk / K, NP / N, blocks, N, BD) in number.
+
+    `asked`: what the chunk's outputs ask of the state that enters it, (B, slab_chunks, NP, blocks, BD).
+    `sums` of dt, (B, slab_chunks, D); `d_skip` grows from slab to slab, (B, most_chunks, D).
+    """
+    MASKED: tl.constexpr = MASK_L or MASK_D
+    blocks = tl.cdiv(D, BD)
+    pid = tl.program_id(0)
+    lane = tl.arange(0, BD)
+    d = (pid % blocks) * BD + lane
+    s = (pid // blocks) % slab_chunks
+    b = (pid // (blocks * slab_chunks)).to(tl.int64)
+    c = c0 + s
+    n0 = tl.program_id(1) * N
+    live = d < D
+    d = d.to(tl.int64)
+    decay = kept_state(scaled_A + (tl.program_id(1) * blocks + pid % blocks) * (N * BD), lane, N)
+    bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
+
+    first = c.to(tl.int64) * chunk
+    steps = tl.minimum(chunk, L - first).to(tl.int32)
+    token = L - 1 - first if REVERSE else first
+    way = tl.full((), -1 if REVERSE else 1, tl.int64)
+    u_ptr = u + b * u_sb + token * u_sl + d * u_sd
+    dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
+    z_ptr = z + b * z_sb + token * z_sl + d * z_sd
+    dy_ptr = dy + b * dy_sb + token * dy_sl + d * dy_sd
+    rows = coupling + (b * row_count + token - row_first) * (2 * NP) + n0
+    kept_ptr = kept + (((b * slab_chunks + s) * (chunk // K) * (NP // N) + n0 // N) * blocks + pid % blocks) * (N * BD)
+    h = ()
+    for side in tl.static_range(2):
+        channel = (pid % blocks) * BD + (lane ^ (16 * side))
+        for r in tl.static_range(N // 2):
+            place = (b * n_chunks + c) * NP + n0 + lane_state(lane, r, N)
+            h = h + (load_row(states + place * D + channel, channel < D, True),)
+    product = ()
+    for _ in tl.static_range(N):
+        product = product + (tl.full((BD,), 1.0, tl.float32),)
+    ask = zeros_like_state(d, N)
+    total = tl.zeros((BD,), tl.float32)
+    grad_skip = tl.zeros((BD,), tl.float32)
+    closed = 0
+    raws = load_group(dt_ptr, 0, way * dt_sl, 0, steps, (live,), U, MASK_L, MASKED)
+    us = load_group(u_ptr, 0, way * u_sl, 0, steps, (live,), U, MASK_L, MASKED)
+    dys = load_group(dy_ptr, 0, way * dy_sl, 0, steps, (live,), U, MASK_L, MASKED)
+    zs = load_group(z_ptr, 0, way * z_sl, 0, steps, (live,), U, MASK_L, MASKED) if HAS_GATE else us
+    spread = load_spread(rows, steps - 1, way * (2 * NP), lane, U, N, NP, True, MASK_L)
+    for i in range(0, steps, U):
+        if i % K == 0:
+            keep_state(kept_ptr, h, lane, N)
+            kept_ptr += blocks.to(tl.int64) * (NP * BD)
+        # The last group loads itself again.
+        more = tl.where(i + U < steps, U, 0)
+        u_ptr += more * way * u_sl
+        dt_ptr += more * way * dt_sl
+        z_ptr += more * way * z_sl
+        dy_ptr += more * way * dy_sl
+        rows += more * way * (2 * NP)
+        next_raws = load_group(dt_ptr, 0, way * dt_sl, i + more, steps, (live,), U, MASK_L, MASKED)
+        next_us = load_group(u_ptr, 0, way * u_sl, i + more, steps, (live,), U, MASK_L, MASKED)
+        next_dys = load_group(dy_ptr, 0, way * dy_sl, i + more, steps, (live,), U, MASK_L, MASKED)
+        next_zs = next_us
+        if HAS_GATE:
+            next_zs = load_group(z_ptr, 0, way * z_sl, i + more, steps, (live,), U, MASK_L, MASKED)
+        next_spread = load_spread(rows, steps - 1 - i - more, way * (2 * NP), lane, U, N, NP, True, MASK_L)
+        for j in tl.static_range(U):
+            valid = live & (i + j < steps) if MASK_L else live
+            delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
+            row_b = ()
+            row_c = ()
+            for r in tl.static_range(N // 2):
+                row_b = row_b + (tl.gather(spread[j], lane_state(lane, r, N), 0),)
+                row_c = row_c + (tl.gather(spread[j], lane_state(lane, r, N) + N, 0),)
+            grad = dys[j].to(tl.float32)
+            if HAS_GATE:
+                gate_in = zs[j].to(tl.float32)
+                grad = grad * (gate_in * sigmoid(gate_in))
+            x_in = us[j].to(tl.float32)
+            if HAS_WALLS:
+                wall = wall_before(walls, b, first + i + j, L).to(tl.int32)
+                h = cut(h, wall, N)
+                closed = closed | wall
+            x = delta * x_in
+            sides = ((delta, x, grad), (partners(delta, lane), partners(x, lane), partners(grad, lane)))
+            new_h = ()
+            new_product = ()
+            new_ask = ()
+            for n in tl.static_range(N):
+                delta_n, x_n, grad_n = sides[n // (N // 2)]
+                a = tl.exp2(delta_n * decay[n])
+                new_h = new_h + (a * h[n] + x_n * row_b[n % (N // 2)],)
+                p = product[n] * a
+                new_product = new_product + (p,)
+                asks = p * (grad_n * row_c[n % (N // 2)]) + ask[n]
+                if HAS_WALLS:
+                    asks = tl.where(closed != 0, ask[n], asks)
+                new_ask = new_ask + (asks,)
+            h = new_h
+            product = new_product
+            ask = new_ask
+            total += delta
+            grad_skip += x_in * grad
+        raws = next_raws
+        us = next_us
+        dys = next_dys
+        zs = next_zs
+        spread = next_spread
+    place = ((b * slab_chunks + s) * NP + n0) * (blocks * BD)
+    for n in tl.static_range(N):
+        tl.store(asked + place + (n * blocks + pid % blocks) * BD + lane, ask[n])
+    if n0 == 0:
+        tl.store(sums + (b * slab_chunks + s) * D + d, total, mask=live)
+        if HAS_SKIP:
+            grown = (b * most_chunks + s) * D + d
+            tl.store(d_skip + grown, grad_skip + tl.load(d_skip + grown, mask=live, other=0.0), mask=live)
+
+
+@triton.jit(do_not_specialize=["D", "n_real", "n_chunks", "c0", "slab_chunks"])
+def adjoint_carry_kernel(
+    asked,
+    sums,
+    A,
+    chunk_walls,
+    carry,
+    D,
+    n_real,
+    n_chunks,
+    c0,
+    slab_chunks,
+    a_sd,
+    a_sn,
+    NP: tl.constexpr,
+    N: tl.constexpr,
+    BD: tl.constexpr,
+    U: tl.constexpr,
+    HAS_WALLS: tl.constexpr,
+):
+    """In place: what each chunk asks becomes the gradient of the state that leaves it; `carry` moves on."""
+    block = tl.program_id(0)
+    lane = tl.arange(0, BD)
+    n = tl.program_id(1)
+    b = tl.program_id(2).to(tl.int64)
+    width = tl.num_programs(0) * BD
+    d = (block * BD + (lane ^ (n % N // (N // 2) * 16))).to(tl.int64)
+    state = n // N * N + lane_state(lane, n % (N // 2), N)
+    at_lane = n * width + block * BD + lane
+    live = d < D
+    decay = tl.load(A + d * a_sd + state * a_sn, mask=live & (state < n_real), other=0.0).to(tl.float32) * LOG2E
+    g = tl.load(carry + b * NP * width + at_lane)
+    for c in range(0, slab_chunks, U):
+        own = ()
+        total = ()
+        for j in tl.static_range(U):
+            at = b * slab_chunks + slab_chunks - 1 - c - j
+            here = (c + j < slab_chunks) & (lane >= 0)
+            own = own + (tl.load(asked + at * NP * width + at_lane, mask=here, other=0.0),)
+            total = total + (tl.load(sums + at * D + d, mask=here & live, other=0.0),)
+        for j in tl.static_range(U):
+            at = b * slab_chunks + slab_chunks - 1 - c - j
+            tl.store(asked + at * NP * width + at_lane, g, mask=(c + j < slab_chunks) & (lane >= 0))
+            passed = tl.exp2(decay * total[j]) * g
+            if HAS_WALLS:
+                wall_at = b * n_chunks + c0 + slab_chunks - 1 - c - j
+                passed = tl.where(tl.load(chunk_walls + wall_at, mask=c + j < slab_chunks, other=0) != 0, 0.0, passed)
+            g = passed + own[j]
+    tl.store(carry + b * NP * width + at_lane, g)

@@ -1,0 +1,157 @@
+"""A whole block as one operator against the operators that it is made of; in the interpreter without a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from genomamba.errors import KernelUnavailableError
+from genomamba.kernels.mamba_block import Direction, mamba_block
+
+pytest.importorskip("triton")
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+Weights = dict[str, Tensor | None]
+
+
+def draw(batch: int, length: int, width: int, states: int, directions: int, options: str) -> tuple[Weights, list]:
+    """`options`: r residual, b biases of the projections, c bias of the convolution."""
+    generator = torch.Generator().manual_seed(0)
+    inner, rank, taps = 2 * width, 3, 4
+
+    def normal(*shape: int) -> Tensor:
+        return (torch.randn(shape, generator=generator) / shape[-1] ** 0.5).to(DEVICE)
+
+    shared = {
+        "x": normal(batch, length, width),
+        "residual": normal(batch, length, width) if "r" in options else None,
+        "norm_weight": 1 + normal(width),
+        "in_proj": normal(2 * inner, width),
+        "in_bias": normal(2 * inner) if "b" in options else None,
+        "out_proj": normal(width, inner),
+        "out_bias": normal(width) if "b" in options else None,
+    }
+    readers = [
+        Direction(
+            conv_weight=normal(inner, taps),
+            conv_bias=normal(inner) if "c" in options else None,
+            x_proj=normal(rank + 2 * states, inner),
+            dt_proj=normal(inner, rank),
+            dt_bias=normal(inner),
+            A_log=normal(inner, states),
+            D=normal(inner),
+        )
+        for _ in range(directions)
+    ]
+    return shared, readers
+
+
+def results(
+    shared: Weights, readers: list, reverse: list[bool], reset: Tensor | None, dtype: torch.dtype, impl: str
+) -> list[Tensor]:
+    """Both outputs, then every gradient along fixed directions."""
+
+    def leaf(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.detach().to(dtype).requires_grad_()
+
+    given = {name: leaf(tensor) for name, tensor in shared.items()}
+    directions = [Direction(*map(leaf, reader)) for reader in readers]
+    out, stream = mamba_block(
+        **given,  # type: ignore[arg-type]
+        directions=directions,
+        reverse=reverse,
+        eps=1e-5,
+        reset=reset,
+        impl=impl,  # type: ignore[arg-type]
+    )
+    generator = torch.Generator().manual_seed(9)
+    along = [torch.randn(o.shape, generator=generator).to(o) for o in (out, stream)]
+    leaves = [t for t in (*given.values(), *(t for d in directions for t in d)) if t is not None]
+    return [out.detach(), stream.detach(), *torch.autograd.grad([out, stream], leaves, along)]
+
+
+def assert_agree(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
+    for f, e in zip(found, expected, strict=True):
+        assert f.shape == e.shape
+        assert (f.double() - e.double()).norm() <= tolerance * e.double().norm()
+
+
+CASES = [([False], "rc"), ([True], "b"), ([False, True], "rbc")]
+
+
+@pytest.mark.parametrize(("reverse", "options"), CASES)
+@pytest.mark.parametrize("resets", [False, True])
+def test_agrees_with_its_parts(reverse: list[bool], options: str, resets: bool) -> None:
+    shared, readers = draw(2, 9, 6, 4, len(reverse), options)
+    reset = (torch.rand(2, 9) < 0.3).to(DEVICE) if resets else None
+    expected = results(shared, readers, reverse, reset, torch.float64, "reference")
+    found = results(shared, readers, reverse, reset, torch.float32, "triton")
+    assert_agree(found, expected, 1e-5)
+    again = results(shared, readers, reverse, reset, torch.float32, "triton")
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("reverse", "options"), CASES)
+def test_agrees_at_size(reverse: list[bool], options: str) -> None:
+    shared, readers = draw(3, 2100, 64, 16, len(reverse), options)
+    reset = (torch.rand(3, 2100) < 0.01).to(DEVICE)
+    expected = results(shared, readers, reverse, reset, torch.float64, "reference")
+    # Products of matrices in fp32 proper.
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert_agree(results(shared, readers, reverse, reset, torch.float32, "triton"), expected, 2e-5)
+
+
+def test_autocast_loses_no_more_than_the_parts_do() -> None:
+    shared, readers = draw(1, 40, 8, 4, 1, "rc")
+    exact = results(shared, readers, [False], None, torch.float64, "reference")
+    with torch.autocast(DEVICE.type, torch.bfloat16):
+        parts = results(shared, readers, [False], None, torch.float32, "reference")
+        found = results(shared, readers, [False], None, torch.float32, "triton")
+    assert found[0].dtype == torch.bfloat16
+    assert found[1].dtype == torch.float32
+    for f, p, e in zip(found, parts, exact, strict=True):
+        assert (f.double() - e).norm() <= 1.5 * (p.double() - e).norm() + 1e-3 * e.norm()
+
+
+def test_keeps_the_stream_and_the_states_that_enter_chunks() -> None:
+    """Nothing of the size of the projected input outlives the forward."""
+    batch, length, width, states = 2, 40, 8, 4
+    shared, readers = draw(batch, length, width, states, 1, "rc")
+    given = {name: None if t is None else t.requires_grad_() for name, t in shared.items()}
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t.numel()), t)[1], lambda t: t):
+        mamba_block(**given, directions=readers, reverse=[False], eps=1e-5, impl="triton")  # type: ignore[arg-type]
+    weights = sum(t.numel() for t in (*given.values(), *readers[0]) if t is not None)
+    chunks, padded = -(-length // 32), 8
+    stream, entering = batch * length * width, batch * chunks * padded * 2 * width
+    assert sum(kept) <= weights + stream + entering
+
+
+def test_what_it_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared, readers = draw(1, 3, 4, 2, 1, "rc")
+    out, _ = mamba_block(
+        **{name: None if t is None else t.requires_grad_() for name, t in shared.items()},  # type: ignore[arg-type]
+        directions=readers,
+        reverse=[False],
+        eps=1e-5,
+        impl="triton",
+    )
+    x = shared["x"]
+    assert x is not None
+    (gradient,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+    with pytest.raises(KernelUnavailableError, match="use impl='reference'"):
+        results(shared, readers, [False], None, torch.float64, "triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    with pytest.raises(KernelUnavailableError, match="needs an NVIDIA GPU; move them to 'cuda'"):
+        mamba_block(
+            **{name: None if t is None else t.detach().cpu() for name, t in shared.items()},  # type: ignore[arg-type]
+            directions=readers,
+            reverse=[False],
+            eps=1e-5,
+            impl="triton",
+        )
