@@ -7,6 +7,7 @@ only once (stdin, a pipe) is kept in a temporary file, so that every input can b
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -139,6 +140,18 @@ class VcfReader:
         for line, text in enumerate(self._lines(), start=1):
             if line > len(self.header):
                 yield self._record(line, text, columns)
+
+    def fingerprint(self) -> str:
+        """Size and hash of the file as it is stored; of stdin, of what came through it."""
+        digest, size = hashlib.blake2b(digest_size=16), 0
+        try:
+            with self._path.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+                    size += len(block)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        return f"{size}-{digest.hexdigest()}"
 
     def _make_rereadable(self) -> None:
         try:

@@ -93,6 +93,7 @@ class VcfWriter:
         extra_header_lines: ``##`` lines to add, see ``annotated_header``.
         contigs: contigs of the records with their lengths; what the header lacks of them is added.
         force: whether to replace what stands at ``path``.
+        folder: where the file grows until it is whole, on the same file system; beside ``path`` when not given.
 
     Attributes:
         note: what the user should hear about the file once it is closed, None where there is nothing.
@@ -109,8 +110,9 @@ class VcfWriter:
         *,
         contigs: Mapping[str, int | None] | None = None,
         force: bool = False,
+        folder: Path | None = None,
     ) -> None:
-        self.path = path
+        self.path, self._folder = path, folder
         self.note: str | None = None
         self._format = output_format(path)
         self._to_stdout = str(path) == STDOUT
@@ -124,7 +126,7 @@ class VcfWriter:
         if self._to_stdout:
             self._out: BinaryIO = sys.stdout.buffer
         else:
-            self._temporary = self._stack.enter_context(whole_file(self.path))
+            self._temporary = self._stack.enter_context(whole_file(self.path, folder=self._folder))
             if self._format == "vcf":
                 self._out = self._temporary.open("wb")
             else:  # BCF too: it is made from the text when that is whole
@@ -163,7 +165,7 @@ class VcfWriter:
         kind = self._order.index_kind() if self._format == "vcf.gz" else None
         if self._format == "vcf.gz" and kind is None:
             self.note = f"{self.path} has no index: {self._order.obstacle}"
-        with whole_file(f"{self.path}.{kind}") if kind else nullcontext() as index:
+        with whole_file(f"{self.path}.{kind}", folder=self._folder) if kind else nullcontext() as index:
             if index:
                 with quiet_htslib():
                     pysam.tabix_index(

@@ -11,12 +11,17 @@
         ├── CheckpointError        a model folder or training checkpoint
         └── OutputError            a file that exists, cannot be written, or a full disk
 
-A message reads ``file:line: field=value: what is wrong; what to do``.
+A message reads ``file:line: field=value: what is wrong; what to do``. ``Terminated`` stands outside the tree: it is to
+SIGTERM what KeyboardInterrupt is to Ctrl-C.
 """
 
 from __future__ import annotations
 
 from os import PathLike
+
+
+class Terminated(BaseException):
+    """SIGTERM came; raised where the process then was, so that what is unfinished is cleaned up."""
 
 
 class GenoMambaError(Exception):

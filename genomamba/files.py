@@ -20,17 +20,21 @@ def refuse_existing(path: str | os.PathLike[str], *, force: bool) -> None:
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str], *, folder: str | os.PathLike[str] | None = None) -> Iterator[Path]:
     """Yields a temporary path in the target's folder; on success it is fsynced and renamed to ``path``.
 
     On any exception the temporary file is removed and what stood at ``path`` is left as it was.
+
+    Args:
+        path: the target.
+        folder: another folder of the same file system for the temporary file.
 
     Raises:
         OutputError: the folder is missing or cannot be written, or the disk is full.
     """
     target = Path(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=folder or target.parent)
         os.close(handle)
     except OSError as error:
         raise _output_error(error, target) from error

@@ -6,11 +6,14 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
 
 from genomamba import __version__
-from genomamba.errors import ConfigError, GenoMambaError
+from genomamba.errors import ConfigError, GenoMambaError, Terminated
 from genomamba.pipelines.options import CommandParser, add_options, parse
 
 
@@ -39,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 done, 1 a fault of ours, 2 the user can correct it."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(words)
+        with _termination_raised():
+            return _run(words)
     except GenoMambaError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -49,6 +53,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        return 128 + signal.SIGTERM
+
+
+@contextmanager
+def _termination_raised() -> Iterator[None]:
+    """SIGTERM raises, as Ctrl-C does, so that no temporary file is left; commands may put another handler before it."""
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
 
 
 def _run(words: list[str]) -> int:

@@ -2,27 +2,37 @@
 
 Every record comes out, in order. INFO gains GENOMAMBA (ALLELE|MODEL|LLR|PROB|STATUS per ALT), GM_LLR and GM_PROB
 (missing unless the model is a classifier). LLR is log p(alt) - log p(ref) in nats over the window, averaged over both
-strands. What cannot be scored says why in STATUS; a summary by status goes to stderr.
+strands. What cannot be scored says why in STATUS; a summary by status goes to stderr. Until the output is whole, what
+is done of it is kept beside it in OUTPUT.shards; --resume goes on from there.
 """
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
+from genomamba import __version__
+from genomamba.errors import ConfigError, GenoMambaError
 from genomamba.pipelines.options import option
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
+    from genomamba.data.prescan import Prescan
+    from genomamba.data.reference import Reference
     from genomamba.data.variants import Status
-    from genomamba.scoring.variants import VariantScore
+    from genomamba.data.vcf import VcfReader, VcfRecord
+    from genomamba.pipelines.shards import Shards
+    from genomamba.scoring.records import AlleleScore
+    from genomamba.scoring.variants import VariantScorer
 
 
 SKIPPED_TOO_MANY = 3
-RECORDS_AT_ONCE = 4096  # in memory; enough to fill many forward passes
+# Options that have a say in the scores, besides the inputs and the window: a run goes on only with the same ones.
+DECISIVE = ("batch_size", "shard_size", "contig_aliases", "rna")
 HEADER = (
     '##INFO=<ID=GENOMAMBA,Number=A,Type=String,Description="ALLELE|MODEL|LLR|PROB|STATUS of each ALT">',
     '##INFO=<ID=GM_LLR,Number=A,Type=Float,Description="log p(alt) - log p(ref) in nats over the window">',
@@ -48,31 +58,31 @@ class Config:
         "auto: match 1 with chr1 and MT with chrM where lengths agree", "none"
     )
     rna: bool = option("read U in the reference as T", False)
+    shard_size: int = option("records per shard: what a run that is killed may lose", 1024, at_least=1)
     device: Device = option("where to run", "auto")
+    resume: bool = option("go on with what a stopped run left; the output is the same to the byte", False)
     force: bool = option("replace an existing output", False)
 
 
 def run(config: Config) -> int:
     import sys
-    from itertools import islice
 
-    from genomamba import __version__
     from genomamba.data.prescan import prescan
-    from genomamba.data.variants import classify
     from genomamba.data.vcf import VcfReader
-    from genomamba.data.vcf_write import VcfWriter
-    from genomamba.errors import CheckpointError
-    from genomamba.files import refuse_existing
+    from genomamba.errors import CheckpointError, Terminated
     from genomamba.model.backbone import MaskedLM
     from genomamba.model.folder import load_model
     from genomamba.pipelines.model_provenance import model_window
     from genomamba.pipelines.open_reference import open_reference
-    from genomamba.progress import progress_bar
+    from genomamba.pipelines.shards import Shards, check_place
     from genomamba.scoring.variants import VariantScorer
     from genomamba.tasks.trainer import resolve_device
 
-    if config.output != "-":
-        refuse_existing(config.output, force=config.force)
+    to_stdout = config.output == "-"
+    if to_stdout and config.resume:
+        raise ConfigError("stdout cannot be resumed", "give a file as -o", field="resume")
+    if not to_stdout:
+        check_place(config.output, resume=config.resume, force=config.force)
     device = resolve_device(config.device)
     model = load_model(config.model)
     if isinstance(model, MaskedLM):
@@ -83,9 +93,6 @@ def run(config: Config) -> int:
         )
     window = config.window or model_window(config.model)
     reference = open_reference(config.reference, rna=config.rna)
-    name = model_name(config.model)
-    header = (f"##genomamba=<ID={name},Version={__version__},Window={window}>", *HEADER)
-    statuses: Counter[Status] = Counter()
     with VcfReader(config.input) as reader:
         checked = prescan(
             reader,
@@ -99,34 +106,131 @@ def run(config: Config) -> int:
         if checked.lower_case:
             print(f"{checked.lower_case:,} records with lower-case alleles were read as upper case", file=sys.stderr)
         scorer = VariantScorer(model, reference, window=window, batch_size=config.batch_size, device=device)
-        writer = VcfWriter(config.output, reader.header, header, contigs=checked.lengths, force=config.force)
-        with writer, progress_bar() as bar:
-            task = bar.add_task("scoring", total=checked.records, note="records")
-            records = iter(reader)
-            while chunk := list(islice(records, RECORDS_AT_ONCE)):
-                sites = [classify(r, checked.contigs.get(r.contig), reference, window=window) for r in chunk]
-                scores = scorer([a.variant for site in sites for a in site.alleles if a.variant is not None])
-                for record, site in zip(chunk, sites, strict=True):
-                    own = [next(scores) if allele.variant is not None else None for allele in site.alleles]
-                    writer.write(record, annotation(record.alts, name, own, [a.status for a in site.alleles]))
-                    statuses.update(allele.status for allele in site.alleles)
-                    bar.advance(task)
-        if writer.note is not None:
-            print(writer.note, file=sys.stderr)
+        job = Job(config, reader, reference, checked, scorer)
+        if to_stdout:
+            statuses = write_scores(job, None)
+        else:
+            facts = {
+                "input": reader.fingerprint(),
+                "reference": reference.fingerprint,
+                **model_facts(config.model),
+                "window": window,
+                "device": device.type,
+                **{name: getattr(config, name) for name in DECISIVE},
+            }
+            with Shards(config.output, facts, resume=config.resume, force=config.force) as shards:
+                try:
+                    statuses = write_scores(job, shards)
+                except (KeyboardInterrupt, Terminated) as stop:
+                    raise InterruptedScoring(config.output, stop, checked.records, config.shard_size, shards) from stop
     return summarise(statuses, checked.records, config, sys.stderr)
 
 
-def annotation(
-    alts: Sequence[str], model: str, scores: Sequence[VariantScore | None], statuses: Sequence[Status]
-) -> Mapping[str, str]:
+class Job(NamedTuple):
+    """What is to be scored, and by what."""
+
+    config: Config
+    reader: VcfReader
+    reference: Reference
+    checked: Prescan
+    scorer: VariantScorer
+
+
+def write_scores(job: Job, shards: Shards | None) -> Counter[Status]:
+    """Scores shard by shard, or takes what is done, and writes every record; returns the alleles by status.
+
+    Args:
+        job: what to do.
+        shards: where finished shards are kept; None keeps none.
+    """
+    import sys
+    from itertools import count, islice
+
+    from genomamba.data.vcf_write import VcfWriter
+    from genomamba.progress import progress_bar
+
+    config, checked = job.config, job.checked
+    name = model_name(config.model)
+    header = (f"##genomamba=<ID={name},Version={__version__},Window={job.scorer.window}>", *HEADER)
+    writer = VcfWriter(
+        config.output,
+        job.reader.header,
+        header,
+        contigs=checked.lengths,
+        force=config.force or config.resume,  # what may not be replaced was refused at the start
+        folder=shards.folder if shards else None,
+    )
+    statuses: Counter[Status] = Counter()
+    with writer, progress_bar() as bar:
+        task = bar.add_task("scoring", total=checked.records, note="records")
+        records = iter(job.reader)
+        for number in count():
+            chunk = list(islice(records, config.shard_size))
+            if not chunk:
+                break
+            for record, alleles in zip(chunk, _shard(job, number, chunk, shards), strict=True):
+                writer.write(record, annotation(record.alts, name, alleles))
+                statuses.update(allele.status for allele in alleles)
+            bar.advance(task, len(chunk))
+        if shards:
+            shards.publishing()
+    if writer.note is not None:
+        print(writer.note, file=sys.stderr)
+    return statuses
+
+
+def _shard(
+    job: Job, number: int, records: Sequence[VcfRecord], shards: Shards | None
+) -> Sequence[Sequence[AlleleScore]]:
+    from genomamba.scoring.records import from_plain, score_records, to_plain
+
+    done = shards.load(number) if shards else None
+    if done is not None:
+        return from_plain(done)
+    scores = score_records(records, job.checked.contigs, job.reference, job.scorer)
+    if shards:
+        shards.save(number, to_plain(scores))
+    return scores
+
+
+class InterruptedScoring(GenoMambaError):
+    """A signal stopped the run; what is done is kept. The exit code is 128 + the signal's number."""
+
+    def __init__(self, output: str, stop: BaseException, records: int, shard_size: int, shards: Shards) -> None:
+        number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
+        done = min(records, shards.count() * shard_size)
+        super().__init__(
+            f"{output}: stopped by {number.name} with {done:,} of {records:,} records scored; "
+            "the same command with --resume goes on"
+        )
+        self.exit_code = 128 + number
+
+
+def model_facts(folder: str) -> dict[str, str]:
+    """What of the model and the program that runs it has a say in the scores and in how they are labelled."""
+    import torch
+
+    from genomamba.model.folder import CONFIG, weights_fingerprint
+
+    return {
+        "model": model_name(folder),
+        "weights": weights_fingerprint(folder),
+        "configuration": (Path(folder) / CONFIG).read_text(encoding="utf-8"),
+        "genomamba": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def annotation(alts: Sequence[str], model: str, alleles: Sequence[AlleleScore]) -> Mapping[str, str]:
     """The INFO keys of one record, one value per ALT."""
+    scores = [allele.score for allele in alleles]
     llrs = ["." if score is None else f"{score.llr:.5g}" for score in scores]
     probabilities = [
         "." if score is None or score.probability is None else f"{score.probability:.5g}" for score in scores
     ]
     each = [
-        "|".join((_plain(alt), model, llr, probability, status))
-        for alt, llr, probability, status in zip(alts, llrs, probabilities, statuses, strict=True)
+        "|".join((_plain(alt), model, llr, probability, allele.status))
+        for alt, llr, probability, allele in zip(alts, llrs, probabilities, alleles, strict=True)
     ]
     return {"GENOMAMBA": ",".join(each), "GM_LLR": ",".join(llrs), "GM_PROB": ",".join(probabilities)}
 

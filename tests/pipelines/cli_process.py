@@ -13,6 +13,8 @@ _PRELOAD = [
     "lightning",
     "numba",
     "genomamba.pipelines.pretrain",
+    "genomamba.pipelines.score",
+    "genomamba.scoring.records",
     "genomamba.data.datamodule",
     "genomamba.tasks.pretrain",
 ]
