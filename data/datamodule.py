@@ -10,10 +10,20 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from genomamba.data.datasets import FixedWindows, RunSampler, TrainingWindows, WindowReader, collate
+from genomamba.data.datasets import (
+    Batch,
+    FixedWindows,
+    RunSampler,
+    SampleKey,
+    TrainingWindows,
+    WindowReader,
+    collate,
+)
 from genomamba.data.references import Genome
 from genomamba.data.windows import RandomWindows, merged, sequenced_regions, subtract, tiles
 from genomamba.genome.interval import Interval
+
+_PREFETCH = 4  # batches read ahead by each worker
 
 
 class ReferenceWindows(LightningDataModule):
@@ -25,9 +35,10 @@ class ReferenceWindows(LightningDataModule):
         valid: regions tiled for validation; no training window holds a base of them.
         test: regions that nothing here may see.
         window: bases per training window.
-        batch_size: windows per batch.
-        steps: batches of the whole run.
-        steps_per_epoch: batches per epoch.
+        batch_size: windows per step.
+        micro_batch: windows per batch, of which some may make a step.
+        steps: of the whole run.
+        steps_per_epoch: steps per epoch.
         seed: of window positions and strands.
         both_strands: whether half of the windows are reverse-complemented.
         softmask_weight: what a lower-case base counts in the loss.
@@ -46,6 +57,7 @@ class ReferenceWindows(LightningDataModule):
         *,
         window: int,
         batch_size: int,
+        micro_batch: int,
         steps: int,
         steps_per_epoch: int,
         seed: int,
@@ -57,7 +69,7 @@ class ReferenceWindows(LightningDataModule):
         workers: int,
     ) -> None:
         super().__init__()
-        self.batch_size, self.workers = batch_size, workers
+        self.batch_size, self.micro_batch, self.workers = batch_size, micro_batch, workers
         reader = WindowReader(reference, softmask_weight)
         self.training_regions = sequenced_regions(reference, subtract(merged(include), [*valid, *test]))
         random = RandomWindows(
@@ -75,10 +87,18 @@ class ReferenceWindows(LightningDataModule):
         self.first_step = state_dict["samples"] // self.batch_size
 
     def train_dataloader(self) -> DataLoader:
-        """Every sample that is still to come, and one batch more: a loader must not be empty."""
+        """Every sample that is still to come, and one step more: a loader must not be empty."""
         total, per_epoch = ((steps * self.batch_size) for steps in (self.steps + 1, self.steps_per_epoch))
         sampler = RunSampler(total, per_epoch, self.first_step * self.batch_size)
         return self._loader(self.training, sampler=sampler)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Tensors only; does not wait for the copy."""
+        return batch.to(device)
+
+    def first_batch(self) -> Batch:
+        """Of the run."""
+        return collate([self.training[SampleKey(0, sample)] for sample in range(self.micro_batch)])
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.validation)
@@ -86,10 +106,12 @@ class ReferenceWindows(LightningDataModule):
     def _loader(self, data: Dataset, **kwargs: Any) -> DataLoader:
         return DataLoader(
             data,
-            batch_size=self.batch_size,
+            batch_size=self.micro_batch,
             collate_fn=collate,
             num_workers=self.workers,
             worker_init_fn=_leave_signals_to_the_parent,
+            prefetch_factor=_PREFETCH if self.workers else None,
+            pin_memory=torch.cuda.is_available(),  # such memory is copied to the device while it computes
             generator=torch.Generator(),  # of its own: a new iterator must not advance the one that dropout draws from
             **kwargs,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +35,18 @@ class Batch(NamedTuple):
     where: list[str]  # the windows, for messages
     reset: Tensor | None = None  # (B, L), bool: the first token of each packed piece; None when nothing is packed
     rejected: int = 0  # windows passed over for their N's
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on ``device``; from pinned memory, without waiting."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same in page-locked memory; the loader calls this where there is a GPU."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        reset = None if self.reset is None else move(self.reset)
+        return self._replace(ids=move(self.ids), weight=move(self.weight), reset=reset)
 
 
 class WindowReader:

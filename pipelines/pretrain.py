@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from genomamba.errors import ConfigError
 from genomamba.model.config import MaskingConfig, ModelConfig
 from genomamba.pipelines.options import option
 from genomamba.tasks.config import Device, OptimizerConfig, Precision
@@ -18,14 +19,21 @@ from genomamba.tasks.config import Device, OptimizerConfig, Precision
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
+
+    from genomamba.data.datamodule import ReferenceWindows
     from genomamba.data.references import Genome
     from genomamba.tasks.checkpoints import Found
+    from genomamba.tasks.pretrain import PretrainTask
 
 
 # What may change when a run goes on: none of it has a say in the result. (The reference's content is checked.)
 FREE = frozenset(
     {"reference", "output", "workers", "device", "force", "resume", "checkpoint_every", "keep", "step_log"}
 )
+
+
+DEFAULT_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,13 @@ class Config:
     max_n_frac: float = option("pass over windows with a larger share of N", 1.0, at_least=0)
     window: int = option("bases per training window", 1024, at_least=2)
     batch_size: int = option("windows per step", 16, at_least=1)
-    steps: int = option("optimizer steps", 1000, at_least=1)
+    accumulate: int = option("parts that a step's windows are computed in, one after the other", 1, at_least=1)
+    steps: int | None = option(
+        "optimizer steps; with --max-minutes the most, otherwise 1000 when not given", None, at_least=1
+    )
+    max_minutes: float | None = option(
+        "train for so long: the steps that fit, and with them the schedule, are measured before the run", None
+    )
     validate_every: int = option("steps between validations", 250, at_least=1)
     both_strands: bool = option("draw half of the windows from the reverse strand", True)
     softmask_weight: float = option("what a lower-case (repeat-masked) base counts in the loss", 1.0, at_least=0)
@@ -54,6 +68,7 @@ class Config:
     workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
+    activation_checkpointing: bool = option("recompute activations: far less memory, a third more time", False)
     rna: bool = option("read U as T", False)
     force: bool = option("replace an existing run folder", False)
     objective: Literal["causal", "masked"] = option("predict the next base, or bases that are hidden", "causal")
@@ -72,26 +87,23 @@ def run(config: Config) -> int:
     from genomamba.data.datamodule import ReferenceWindows
     from genomamba.data.references import References
     from genomamba.data.splits import leak_report
-    from genomamba.errors import ConfigError
-    from genomamba.model.backbone import CausalLM, MaskedLM
     from genomamba.model.folder import save_model
     from genomamba.pipelines.context_baseline import write_regions
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.pretraining_splits import mixture, pretraining_splits
     from genomamba.pipelines.run_folder import check_free, new_run, provenance, resume_run
     from genomamba.tasks.checkpoints import Checkpoints, last_good
-    from genomamba.tasks.pretrain import MaskedPretrainTask, PretrainTask
     from genomamba.tasks.progress import TrainingProgress
     from genomamba.tasks.step_log import StepLog
     from genomamba.tasks.stop_signals import InterruptedTraining, StopSignals
+    from genomamba.tasks.time_budget import TimeBudget
     from genomamba.tasks.trainer import make_trainer, resolve_device
 
-    if config.resume and config.force:
-        raise ConfigError("--resume keeps the run folder and --force removes it", "give one of them", field="resume")
+    check(config)
     inputs = (*config.reference, config.regions, config.valid_bed, config.test_bed)
     if not config.resume:
         check_free(config.output, force=config.force, inputs=inputs)
-    resolve_device(config.device)
+    device = resolve_device(config.device)
     genome = References([open_reference(path, rna=config.rna) for path in config.reference])
     splits = pretraining_splits(config, genome)
     seed_everything(config.seed, verbose=False)
@@ -102,7 +114,8 @@ def run(config: Config) -> int:
         splits.test,
         window=config.window,
         batch_size=config.batch_size,
-        steps=config.steps,
+        micro_batch=config.batch_size // config.accumulate,
+        steps=config.steps or DEFAULT_STEPS,
         steps_per_epoch=config.validate_every,
         seed=config.seed,
         both_strands=config.both_strands,
@@ -115,15 +128,11 @@ def run(config: Config) -> int:
     held_out = {"valid": splits.valid, "test": splits.test}
     named = {name: intervals for name, intervals in held_out.items() if intervals}
     leaks = leak_report(genome, windows.training_regions, named, by_sequence=config.leak_check)
-    model: CausalLM | MaskedLM
-    if config.objective == "masked":
-        model = MaskedLM(config.model)
-        task: PretrainTask = MaskedPretrainTask(
-            model, config.optimizer, config.steps, config.masking, config.seed, config.batch_size
-        )
-    else:
-        model = CausalLM(config.model)
-        task = PretrainTask(model, config.optimizer, config.steps)
+    task = make_task(config)
+    config = with_steps(config, task, windows, device)
+    assert config.steps is not None
+    task.steps = windows.steps = config.steps
+    model = task.model
     place = (
         nullcontext(resume_run(config.output, config, FREE))
         if config.resume
@@ -135,6 +144,7 @@ def run(config: Config) -> int:
         if config.resume:
             print(resuming(folder, found), file=sys.stderr)
         resumed_at = 0 if found is None else found.step
+        steps = found.step if found is not None and found.ended else config.steps
         with StopSignals() as stop:
             checkpoints = Checkpoints(
                 folder,
@@ -146,16 +156,19 @@ def run(config: Config) -> int:
                 stop=stop,
             )
             log = [StepLog(folder, before=resumed_at)] if config.step_log else []
+            clock = [TimeBudget(60 * config.max_minutes)] if config.max_minutes else []
             trainer = make_trainer(
                 folder,
-                steps=config.steps,
+                steps=steps,
                 clip=config.optimizer.clip,
+                accumulate=config.accumulate,
                 device=config.device,
                 precision=config.precision,
                 callbacks=[
-                    TrainingProgress("pretraining", config.steps, config.window * config.batch_size),
+                    TrainingProgress("pretraining", steps, config.window * config.batch_size),
                     *log,
                     checkpoints,
+                    *clock,
                 ],
                 validate_every=config.validate_every,
                 validate=bool(splits.valid),
@@ -170,15 +183,73 @@ def run(config: Config) -> int:
             "held_out": {name: [str(interval) for interval in intervals] for name, intervals in held_out.items()},
             "leaks": leaks._asdict(),
             "window": config.window,
+            "steps": trainer.global_step,
             "valid_bits_per_base": bits,
         }
         write_regions(folder, windows.training_regions, splits.valid)
         save_model(model, folder, card=card(config, facts, model), provenance=provenance(config, **facts))
         figure = "no validation regions" if bits is None else f"{bits:.4f} bits per base on the validation regions"
-        print(f"{folder}: {figure}, after {config.steps} steps on {trained_on:,} bases of sequence", file=sys.stderr)
+        print(
+            f"{folder}: {figure}, after {trainer.global_step} steps on {trained_on:,} bases of sequence",
+            file=sys.stderr,
+        )
         if named:
             print(leaks, file=sys.stderr)
     return 0
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for options that contradict one another."""
+    if config.resume and config.force:
+        raise ConfigError("--resume keeps the run folder and --force removes it", "give one of them", field="resume")
+    if config.batch_size % config.accumulate:
+        raise ConfigError(
+            f"it does not divide the batch of {config.batch_size} windows",
+            "change one of them",
+            field="accumulate",
+            value=config.accumulate,
+        )
+    if config.max_minutes is not None and not config.max_minutes > 0:
+        raise ConfigError("it must be more than 0", "raise it", field="max_minutes", value=config.max_minutes)
+
+
+def make_task(config: Config) -> PretrainTask:
+    """The model with its initial weights, and its loss."""
+    from genomamba.model.backbone import CausalLM, MaskedLM
+    from genomamba.tasks.pretrain import MaskedPretrainTask, PretrainTask
+
+    sizes = {
+        "batch_size": config.batch_size // config.accumulate,
+        "window": config.window,
+        "accumulate": config.accumulate,
+    }
+    steps = config.steps or DEFAULT_STEPS
+    if config.objective == "masked":
+        model: CausalLM | MaskedLM = MaskedLM(config.model)
+        task: PretrainTask = MaskedPretrainTask(
+            model, config.optimizer, steps, masking=config.masking, seed=config.seed, **sizes
+        )
+    else:
+        model = CausalLM(config.model)
+        task = PretrainTask(model, config.optimizer, steps, **sizes)
+    model.backbone.activation_checkpointing = config.activation_checkpointing
+    return task
+
+
+def with_steps(config: Config, task: PretrainTask, windows: ReferenceWindows, device: torch.device) -> Config:
+    """The configuration with its number of steps: given, measured, or that with which the run began."""
+    from genomamba.pipelines.run_folder import begun_with
+    from genomamba.tasks.time_budget import affordable_steps
+
+    if config.max_minutes is None:
+        return replace(config, steps=config.steps or DEFAULT_STEPS)
+    begun = begun_with(config.output) if config.resume else {}
+    steps = begun.get("steps")
+    if steps is None:
+        steps = affordable_steps(task, windows, 60 * config.max_minutes, device, config.precision)
+        steps = min(steps, config.steps or steps)
+        print(f"{steps} steps fit into {config.max_minutes:g} minutes", file=sys.stderr)
+    return replace(config, steps=steps)
 
 
 def resuming(folder: Path, found: Found | None) -> str:
@@ -206,7 +277,7 @@ def card(config: Config, facts: dict, model: object) -> str:
 d_state {config.model.d_state}). One token is one base; ids are those of `genomamba.genome.alphabet`.
 
 - Trained on {facts["trained_on_bases"]:,} bases of `{facts["reference"]["path"]}`
-  (fingerprint `{facts["reference"]["fingerprint"]}`), {config.steps} steps of {config.batch_size} windows of
+  (fingerprint `{facts["reference"]["fingerprint"]}`), {facts["steps"]} steps of {config.batch_size} windows of
   {config.window} bases, seed {config.seed}.
 - Held out for validation: {", ".join(facts["held_out"]["valid"]) or "nothing"};
   never seen: {", ".join(facts["held_out"]["test"]) or "nothing"}.

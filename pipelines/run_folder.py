@@ -92,11 +92,7 @@ def resume_run(folder: str, config: Any, free: frozenset[str]) -> Path:
     path = Path(folder)
     if not path.is_dir() or not any(path.iterdir()):
         return _begin(path, config)
-    try:
-        begun = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise OutputError(f"it is not a run to resume (no {CONFIG} that can be read)", "check -o", file=path) from error
-    then, now = _flat(begun), _flat(dataclasses.asdict(config))
+    then, now = _flat(begun_with(folder)), _flat(dataclasses.asdict(config))
     for key in sorted(then.keys() | now.keys()):
         if key not in free and then.get(key) != now.get(key):
             raise ConfigError(
@@ -107,6 +103,21 @@ def resume_run(folder: str, config: Any, free: frozenset[str]) -> Path:
                 value=now.get(key),
             )
     return path
+
+
+def begun_with(folder: str) -> dict[str, Any]:
+    """The configuration that a run began with; empty where there is no run.
+
+    Raises:
+        OutputError: the folder holds other things than a run of ours.
+    """
+    path = Path(folder)
+    if not path.is_dir() or not any(path.iterdir()):
+        return {}
+    try:
+        return yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise OutputError(f"it is not a run to resume (no {CONFIG} that can be read)", "check -o", file=path) from error
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

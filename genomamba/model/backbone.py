@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 
+_NO_BASE = -100
+
+
 class Strands(NamedTuple):
     """Hidden states of both strands, each in its own reading direction."""
 
@@ -230,6 +233,9 @@ def base_log_probability(logits: Tensor, ids: Tensor) -> Tensor:
     """
     bases = slice(alphabet.A, alphabet.T + 1)
     offset = ids.long() - alphabet.A
-    is_base = (offset >= 0) & (offset < 4)
-    picked = F.log_softmax(logits[..., bases].float(), dim=-1).gather(-1, offset.clamp(0, 3).unsqueeze(-1)).squeeze(-1)
-    return torch.where(is_base, picked, picked.new_zeros(()))
+    target = torch.where((offset >= 0) & (offset < 4), offset, _NO_BASE)
+    # Not by gather, whose deterministic backward on a GPU sorts all positions.
+    nats = F.cross_entropy(
+        logits[..., bases].float().flatten(0, -2), target.flatten(), reduction="none", ignore_index=_NO_BASE
+    )
+    return -nats.view(ids.shape)

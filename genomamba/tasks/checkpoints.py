@@ -68,6 +68,7 @@ class Checkpoints(Callback):
         del checkpoint["loops"]
         checkpoint[PROGRESS] = {
             "step": trainer.global_step,
+            "ended": trainer.global_step == trainer.max_steps,
             "validated": self._position(trainer).validated,
             "figure": self.figure,
             "best": self._best,
@@ -87,7 +88,11 @@ class Checkpoints(Callback):
             set_step(trainer, self._saved.step)
             self._validate_if_due(trainer)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, *args: Any
+    ) -> None:
+        if batch_idx % trainer.accumulate_grad_batches:
+            return  # a run goes on from whole steps
         # Not at the end of the step before: its figures are logged after the last of its hooks.
         self._stop_if_asked(trainer)
         if trainer.global_step and trainer.global_step % self.every == 0:
@@ -147,6 +152,7 @@ class Checkpoints(Callback):
 class Found(NamedTuple):
     path: Path
     step: int
+    ended: bool  # whether it is the run's last
     damaged: list[CheckpointError]  # of the newer ones, which were set aside
 
 
@@ -176,7 +182,7 @@ def last_good(folder: Path, weights: Mapping[str, Tensor], facts: Mapping[str, s
         _check_fits(checkpoint, weights, facts, path)
         for _, bad in saved[: len(damaged)]:
             bad.rename(bad.with_suffix(".ckpt.damaged"))
-        return Found(path, step, damaged)
+        return Found(path, step, checkpoint[PROGRESS]["ended"], damaged)
     if damaged:
         raise damaged[0]
     return None

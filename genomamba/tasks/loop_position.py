@@ -8,10 +8,19 @@ from lightning import Trainer
 def set_step(trainer: Trainer, step: int) -> None:
     """Makes a fit that has just begun count from ``step``: global_step, logging, the validation schedule."""
     loop = trainer.fit_loop.epoch_loop
-    for done in (loop.automatic_optimization.optim_progress.optimizer.step.total, loop.batch_progress.total):
+    batches = step * trainer.accumulate_grad_batches
+    for done, count in (
+        (loop.automatic_optimization.optim_progress.optimizer.step.total, step),
+        (loop.batch_progress.total, batches),
+    ):
         done.reset()
-        done.increment_by(step)
+        done.increment_by(count)
     loop._batches_that_stepped = step
+
+
+def end_here(trainer: Trainer) -> None:
+    """Makes the step just done the last one of the run."""
+    trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
 
 
 def run_validation(trainer: Trainer) -> None:

@@ -30,7 +30,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 def adamw_cosine(model: nn.Module, config: OptimizerConfig, steps: int) -> tuple[Optimizer, LambdaLR]:
     """AdamW and its schedule: linear warm-up, then a cosine down to ``final`` of the peak at ``steps``."""
     groups = parameter_groups(model, config.weight_decay)
-    optimizer = AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2))
+    on_gpu = next(model.parameters()).is_cuda  # one kernel instead of some per tensor; the CPU's bits stay as they are
+    optimizer = AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=on_gpu or None)
     warmup = max(1, round(config.warmup * steps))
 
     def factor(step: int) -> float:

@@ -29,57 +29,96 @@ class NonFiniteLossError(GenoMambaError):
 
 
 class PretrainTask(LightningModule):
-    """Next-base prediction; every step logs bits per base (log2), weighted as the loader says."""
+    """Next-base prediction. Every step logs bits per base (log2), weighted as the loader says.
+
+    A step's loss is the weighted mean over all its bases, whatever the number of micro-batches: each contributes
+    its sum over a constant, and the gradients are scaled by what the weights turn out to be before they are clipped.
+
+    Args:
+        model: to be trained.
+        optimizer: AdamW's settings.
+        steps: of the whole run.
+        batch_size: windows per micro-batch.
+        window: bases per window.
+        accumulate: micro-batches per step.
+    """
 
     model: CausalLM | MaskedLM
+    _sums: Tensor  # of the step so far: loss and weights
 
-    def __init__(self, model: CausalLM | MaskedLM, optimizer: OptimizerConfig, steps: int) -> None:
+    def __init__(
+        self,
+        model: CausalLM | MaskedLM,
+        optimizer: OptimizerConfig,
+        steps: int,
+        *,
+        batch_size: int,
+        window: int,
+        accumulate: int = 1,
+    ) -> None:
         super().__init__()
         self.model, self.optimizer_config, self.steps = model, optimizer, steps
+        self.batch_size, self.accumulate = batch_size, accumulate
+        self.nominal = batch_size * (window - 1 if isinstance(model, CausalLM) else window)
         self.rejected = 0  # windows passed over for their N's, since this process began
+        self.where: list[str] = []  # the windows of the current step
+        self.step_loss = math.nan  # of the latest step, nats per base
 
-    def _loss(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Summed weighted loss in nats and the sum of weights."""
+    def _loss(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
+        """Summed weighted loss in nats and the sum of weights; ``number`` counts the split's micro-batches."""
         assert isinstance(self.model, CausalLM)
         weight = batch.weight[:, 1:]
         return -(weight * self.model.log_likelihood(batch.ids, batch.reset)).sum(), weight.sum()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        total, weight = self._loss(batch, batch_idx)
-        loss = total / weight.clamp(min=1)
-        self._current = (loss.detach().to("cpu", non_blocking=True), batch.where)
-        self._copied = torch.cuda.Event() if loss.is_cuda else None
-        if self._copied is not None:
-            self._copied.record()
-        self.log("train_bits_per_base", loss.detach() * BITS_PER_NAT, prog_bar=True)
+        place = batch_idx % self.accumulate
+        total, weight = self._loss(batch, self.global_step * self.accumulate + place)
+        sums = torch.stack((total.detach(), weight)).double()
+        self._sums = sums if place == 0 else self._sums + sums
+        self.where = [*(self.where if place else ()), *batch.where]
         self.rejected += batch.rejected
-        if self.rejected:
-            self.log("rejected_windows", float(self.rejected))
-        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
-        return loss
+        if place == self.accumulate - 1:
+            self._seen = self._sums.to("cpu", non_blocking=True)
+            self._copied = torch.cuda.Event() if self._sums.is_cuda else None
+            if self._copied is not None:
+                self._copied.record()
+        return total / self.nominal
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Looks at the loss while the device is busy with the backward pass, so that it need not wait for us."""
         if self._copied is not None:
             self._copied.synchronize()
-        loss, where = self._current
-        if not torch.isfinite(loss):
-            shown = ", ".join(where[:4]) + (f" and {len(where) - 4} more" if len(where) > 4 else "")
+        total, weight = self._seen.tolist()
+        self.step_loss = total / max(weight, 1.0)
+        if not math.isfinite(self.step_loss):
+            shown = ", ".join(self.where[:4]) + (f" and {len(self.where) - 4} more" if len(self.where) > 4 else "")
             raise NonFiniteLossError(
-                f"the loss is {loss.item()} at step {self.global_step}, in windows {shown}; "
+                f"the loss is {self.step_loss} at step {self.global_step}, in windows {shown}; "
                 "the weights were not changed; lower optimizer.lr, or look at these windows"
             )
+        factor = self.nominal * self.accumulate / max(weight, 1.0)
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        if factor != 1 and gradients:
+            torch._foreach_mul_(gradients, factor)
+        self._log("train_bits_per_base", self.step_loss * BITS_PER_NAT, prog_bar=True)
+        self._log("lr", optimizer.param_groups[0]["lr"])
+        if self.rejected:
+            self._log("rejected_windows", self.rejected)
+
+    def _log(self, name: str, value: float, *, prog_bar: bool = False) -> None:
+        # As a tensor on the CPU: a number would be copied to the device, which waits for all that is queued there.
+        self.log(name, torch.tensor(float(value)), prog_bar=prog_bar)
 
     def on_validation_epoch_start(self) -> None:
-        self.validation_sums = torch.zeros(2, dtype=torch.float64)
+        self.validation_sums = torch.zeros(2, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.validation_sums += torch.stack(self._loss(batch, batch_idx)).double().cpu()
+        self.validation_sums += torch.stack(self._loss(batch, batch_idx)).double()
 
     def on_validation_epoch_end(self) -> None:
         total, weight = self.validation_sums.tolist()
         if weight > 0:  # a validation split of nothing but N has no figure
-            self.log("valid_bits_per_base", total / weight * BITS_PER_NAT, prog_bar=True)
+            self._log("valid_bits_per_base", total / weight * BITS_PER_NAT, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps)
@@ -93,24 +132,15 @@ class MaskedPretrainTask(PretrainTask):
     of window i of the validation split.
     """
 
-    def __init__(
-        self,
-        model: MaskedLM,
-        optimizer: OptimizerConfig,
-        steps: int,
-        masking: MaskingConfig,
-        seed: int,
-        batch_size: int,
-    ) -> None:
-        super().__init__(model, optimizer, steps)
-        self.masking, self.seed, self.batch_size = masking, seed, batch_size
+    def __init__(self, *args: Any, masking: MaskingConfig, seed: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.masking, self.seed = masking, seed
 
-    def _loss(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
         assert isinstance(self.model, MaskedLM)
         rows, length = batch.ids.shape
-        # Samples are numbered through the whole run, which a resumed run continues.
-        split, batches = ("train", self.global_step) if self.training else ("valid", batch_idx)
-        first = batches * self.batch_size
+        split = "train" if self.training else "valid"
+        first = number * self.batch_size
         uniform = np.stack([mask_numbers(self.seed, split, first + row, length) for row in range(rows)], axis=1)
         masked = mask_bases(batch.ids, self.masking, torch.from_numpy(uniform).to(batch.ids.device))
         weight = batch.weight * masked.predicted

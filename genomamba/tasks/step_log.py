@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
+
+from genomamba.tasks.pretrain import PretrainTask
 
 NAME = "steps.tsv"
 
 
 class StepLog(Callback):
-    """One line per step: its number from 0, the loss in hexadecimal, the windows. Costs a wait for the device per step.
+    """One line per step: its number from 0, the loss in hexadecimal, the windows.
 
     Args:
         folder: of the run.
@@ -27,7 +28,8 @@ class StepLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        assert isinstance(loss, torch.Tensor)
+        assert isinstance(pl_module, PretrainTask)
+        if (batch_idx + 1) % pl_module.accumulate:
+            return
         with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(f"{trainer.global_step - 1}\t{float(loss).hex()}\t{' '.join(batch.where)}\n")
+            stream.write(f"{trainer.global_step - 1}\t{pl_module.step_loss.hex()}\t{' '.join(pl_module.where)}\n")

@@ -1,0 +1,159 @@
+"""What a step is made of and how long a run lasts: micro-batches, recomputation, minutes, presets."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from world import CliResult, RunCli
+
+from genomamba.pipelines.options import PRESETS
+from genomamba.tasks import time_budget
+from genomamba.tasks.pretrain import PretrainTask
+
+SMALL = (
+    "--model.d_model 8 --model.n_layer 2 --model.d_state 2 --window 40 --batch-size 8 --steps 6 --validate-every 3"
+    " --valid b --device cpu --step-log --softmask-weight 0.3"
+).split()
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Soft-masked stretches, N's and short contigs, so that windows differ in the weight of their bases."""
+    random = np.random.default_rng(0)
+    bases = random.choice(list("ACGT"), 6000)
+    bases[2000:3500] = np.char.lower(bases[2000:3500])
+    bases[random.integers(0, 5000, 400)] = "N"
+    path = tmp_path_factory.mktemp("options") / "genome.fa"
+    path.write_text(
+        f">a\n{''.join(bases[:5000])}\n>b\n{''.join(bases[5000:])}\n>c\nACGTACGTTTAGC\n>d\nCCATTTTGACGAAA\n"
+    )
+    return path
+
+
+def steps(folder: Path) -> tuple[list[float], list[str]]:
+    rows = [line.split("\t") for line in (folder / "steps.tsv").read_text().splitlines()]
+    return [float.fromhex(row[1]) for row in rows], [row[2] for row in rows]
+
+
+def pretrain(run_cli: RunCli, reference: Path, folder: Path, *more: object) -> CliResult:
+    return run_cli("pretrain", "-r", reference, "-o", folder, *SMALL, *more)
+
+
+@pytest.fixture
+def plain(run_cli: RunCli, reference: Path, tmp_path: Path) -> Path:
+    assert pretrain(run_cli, reference, tmp_path / "plain").code == 0
+    return tmp_path / "plain"
+
+
+def test_a_step_in_parts_is_the_same_step(run_cli: RunCli, reference: Path, plain: Path, tmp_path: Path) -> None:
+    assert pretrain(run_cli, reference, tmp_path / "parts", "--accumulate", 4).code == 0
+    (whole, windows), (parts, same_windows) = steps(plain), steps(tmp_path / "parts")
+    assert same_windows == windows
+    assert len(whole) == 6
+    np.testing.assert_allclose(parts, whole, rtol=1e-6)
+    assert max(whole) - min(whole) > 1e-3
+
+
+def test_a_run_stopped_within_a_step_goes_on_from_its_beginning(
+    run_cli: RunCli, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropout = ("--accumulate", 4, "--model.dropout", 0.2)
+    assert pretrain(run_cli, reference, tmp_path / "whole", *dropout).code == 0
+    step, calls = PretrainTask.training_step, itertools.count()
+
+    def stopped(*args: object) -> torch.Tensor:
+        if next(calls) == 9:  # in the third step
+            signal.raise_signal(signal.SIGTERM)
+        return step(*args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainTask, "training_step", stopped)
+        result = pretrain(run_cli, reference, tmp_path / "cut", *dropout)
+    assert result.code == 128 + signal.SIGTERM
+    assert "after step 3;" in result.err
+    assert pretrain(run_cli, reference, tmp_path / "cut", *dropout, "--resume").code == 0
+    for name in ("steps.tsv", "model.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_recomputed_activations_give_the_same_bits(
+    run_cli: RunCli, reference: Path, plain: Path, tmp_path: Path
+) -> None:
+    assert pretrain(run_cli, reference, tmp_path / "again", "--activation-checkpointing").code == 0
+    assert steps(tmp_path / "again") == steps(plain)
+
+
+def test_parts_divide_the_batch(run_cli: RunCli, reference: Path, tmp_path: Path) -> None:
+    result = pretrain(run_cli, reference, tmp_path / "run", "--accumulate", 3)
+    assert result.code == 2
+    assert result.err == "accumulate=3: it does not divide the batch of 8 windows; change one of them\n"
+    result = pretrain(run_cli, reference, tmp_path / "run", "--max-minutes", 0)
+    assert result.code == 2
+    assert result.err.startswith("max_minutes=0.0: it must be more than 0")
+    assert not (tmp_path / "run").exists()
+
+
+def ticking(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """A clock that has gone on by ``seconds`` whenever it is looked at."""
+    clock = itertools.count()
+    monkeypatch.setattr(time_budget, "time", SimpleNamespace(perf_counter=lambda: next(clock) * seconds))
+    monkeypatch.setattr(time_budget, "_LOOP", 0.0)
+
+
+def minutes(n_steps: float, seconds: float) -> float:
+    return (n_steps + 0.5) * seconds / 60
+
+
+def test_minutes_become_steps_and_the_schedule_ends_with_them(
+    run_cli: RunCli, reference: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticking(monkeypatch, 0.25)
+    words = [word for word in SMALL if word not in ("--steps", "6")]
+    given = ("pretrain", "-r", reference, "-o", tmp_path / "timed", *words, "--max-minutes", minutes(6, 0.25))
+    result = run_cli(*given)
+    assert result.code == 0, result.err
+    assert "6 steps fit into" in result.err
+    assert yaml.safe_load((tmp_path / "timed" / "run.yaml").read_text())["steps"] == 6
+    assert (tmp_path / "timed" / "model.safetensors").read_bytes() == (plain / "model.safetensors").read_bytes()
+    ticking(monkeypatch, 0.5)  # another machine
+    result = run_cli(*given, "--resume")
+    assert result.code == 0, result.err
+    assert "resuming after step 6\n" in result.err
+
+
+def test_a_run_slower_than_measured_ends_in_time_and_stays_ended(
+    run_cli: RunCli, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_budget, "affordable_steps", lambda *_: 6)
+    ticking(monkeypatch, 0.25)
+    given = (run_cli, reference, tmp_path / "run", "--max-minutes", minutes(3.5, 0.25))
+    result = pretrain(*given)
+    assert result.code == 0, result.err
+    assert "after 4 steps" in result.err  # the fourth began in time
+    bits = float(result.err.split("bits per base")[0].split()[-1])
+    assert math.isfinite(bits)
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    result = pretrain(*given, "--resume")
+    assert result.code == 0, result.err
+    assert "after 4 steps" in result.err
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("pretrain_*.yaml")))
+def test_presets_train(preset: str, run_cli: RunCli, reference: Path, tmp_path: Path) -> None:
+    """At their settings but for their size."""
+    smaller = "--device cpu --window 64 --batch-size 2 --steps 2 --model.d_model 8 --model.n_layer 1 --workers 0"
+    result = run_cli("pretrain", "-c", preset, "-r", reference, "-o", tmp_path / "run", *smaller.split())
+    assert result.code == 0, result.err
+    if not torch.cuda.is_available() and preset != "pretrain_tiny":
+        result = run_cli("pretrain", "-c", preset, "-r", reference, "-o", tmp_path / "gpu")
+        assert result.code == 2
+        assert result.err.startswith("device=gpu: torch finds no GPU; use --device cpu")
