@@ -103,6 +103,10 @@ class Backbone(nn.Module):
         swapped = self.config.rc_strand_order == "swapped" and len(self.layers) % 2 == 1
         return Strands(self._one_strand(ids, None, reset)[0], self._one_strand(other, None, reset)[0], index, swapped)
 
+    def given_strand(self, ids: Tensor, reset: Tensor | None = None, length: Tensor | None = None) -> Tensor:
+        """Hidden states (B, L, d_model) of ids as they stand, whatever the model does with the other strand."""
+        return self._one_strand(ids, None, self._reset(ids, reset, length))[0]
+
     def _reset(self, ids: Tensor, reset: Tensor | None, length: Tensor | None) -> Tensor | None:
         return reset if self.config.is_causal else walls(ids, reset, length)
 
