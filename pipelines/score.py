@@ -72,6 +72,7 @@ def run(config: Config) -> int:
     from genomamba.errors import CheckpointError, Terminated
     from genomamba.model.backbone import MaskedLM
     from genomamba.model.folder import load_model
+    from genomamba.model.sequence_heads import SequenceModel
     from genomamba.pipelines.model_provenance import model_window
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.shards import Shards, check_place
@@ -89,6 +90,12 @@ def run(config: Config) -> int:
         raise CheckpointError(
             "a masked language model has no log-likelihood of a sequence",
             "give a causal one or a classifier",
+            file=config.model,
+        )
+    if isinstance(model, SequenceModel):
+        raise CheckpointError(
+            "a model of whole sequences has no score of a variant",
+            "give a causal language model or a variant classifier",
             file=config.model,
         )
     window = config.window or model_window(config.model)

@@ -110,6 +110,10 @@ class Backbone(nn.Module):
         given, paired = (self._one_strand(strand, None, reset, False)[0] for strand in (ids, other))
         return Strands(given, paired, index, swapped)
 
+    def given_strand(self, ids: Tensor, reset: Tensor | None = None, length: Tensor | None = None) -> Tensor:
+        """Hidden states (B, L, d_model) of ids as they stand, whatever the model does with the other strand."""
+        return self._one_strand(ids, None, self._reset(ids, reset, length))[0]
+
     def _reset(self, ids: Tensor, reset: Tensor | None, length: Tensor | None) -> Tensor | None:
         return reset if self.config.is_causal else walls(ids, reset, length)
 

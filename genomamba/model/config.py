@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from genomamba.errors import ConfigError
 
 MIXERS = ("mamba", "mamba2", "s4d", "attention", "gru")
 Strategy = Literal["add", "ew_multiply", "concat"]
+Pooling = Literal["mean", "max", "last", "attention"]
+Reading = Literal["both", "given", "joined"]
 StrandOrder = Literal["kept", "swapped"]
 
 
@@ -221,6 +223,35 @@ class VariantHeadConfig:
 
     def __post_init__(self) -> None:
         for field, low, high in (("d_hidden", 1, math.inf), ("dropout", 0, 0.999), ("flank", 0, math.inf)):
+            if not low <= getattr(self, field) <= high:
+                span = f"between {low} and {high}" if high < math.inf else f"at least {low}"
+                raise ConfigError(f"it must be {span}", "change it", field=f"head.{field}", value=getattr(self, field))
+
+
+@dataclass(frozen=True)
+class SequenceHeadConfig:
+    """Attributes:
+    pooling: how the hidden states of a sequence become one vector.
+    strands: both: the answers for the sequence and for its reverse complement are averaged (training shows either);
+        given: the sequence is read as it stands; joined: one head sees both strands' vectors, side by side, so that
+        a causal model knows what follows each base and yet which strand was given.
+    d_hidden: width of the head's hidden layer; 0 for a linear head.
+    dropout: applied to the pooled vector, and to the hidden layer, in training.
+    """
+
+    pooling: Pooling = "mean"
+    strands: Reading = "both"
+    d_hidden: int = 0
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field, known in (("pooling", get_args(Pooling)), ("strands", get_args(Reading))):
+            value = getattr(self, field)
+            if value not in known:
+                raise ConfigError(
+                    f"no such {field}", f"choose from {', '.join(known)}", field=f"head.{field}", value=value
+                )
+        for field, low, high in (("d_hidden", 0, math.inf), ("dropout", 0, 0.999)):
             if not low <= getattr(self, field) <= high:
                 span = f"between {low} and {high}" if high < math.inf else f"at least {low}"
                 raise ConfigError(f"it must be {span}", "change it", field=f"head.{field}", value=getattr(self, field))

@@ -23,14 +23,17 @@ from genomamba.errors import CheckpointError
 from genomamba.files import whole_file
 from genomamba.kernels.selective_scan import Impl
 from genomamba.model.backbone import CausalLM, MaskedLM
-from genomamba.model.config import ModelConfig, VariantHeadConfig
+from genomamba.model.config import ModelConfig, SequenceHeadConfig, VariantHeadConfig
 from genomamba.model.heads import VariantClassifier
+from genomamba.model.sequence_heads import SequenceModel
 
 CONFIG, WEIGHTS, CARD, PROVENANCE = "config.json", "model.safetensors", "README.md", "provenance.json"
 FORMAT = 1
 TASKS: dict[str, type[CausalLM] | type[MaskedLM]] = {"causal_lm": CausalLM, "masked_lm": MaskedLM}
 
-AnyModel = CausalLM | MaskedLM | VariantClassifier
+SEQUENCE, VARIANT = "sequence", "variant_classifier"
+
+AnyModel = CausalLM | MaskedLM | VariantClassifier | SequenceModel
 
 
 def save_model(model: AnyModel, folder: str | PathLike[str], *, card: str, provenance: Mapping[str, Any]) -> None:
@@ -45,8 +48,10 @@ def save_model(model: AnyModel, folder: str | PathLike[str], *, card: str, prove
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config: dict[str, Any] = {"format": FORMAT, "task": task_of(model), "model": dataclasses.asdict(model.config)}
-    if isinstance(model, VariantClassifier):
+    if isinstance(model, VariantClassifier | SequenceModel):
         config["head"] = dataclasses.asdict(model.head_config)
+    if isinstance(model, SequenceModel):
+        config["classes"] = list(model.classes)
     weights = {name: t.detach().cpu().float().contiguous() for name, t in _own_tensors(model).items()}
     with whole_file(folder / WEIGHTS) as path:
         safetensors.torch.save_file(weights, path)
@@ -91,9 +96,12 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
     model: AnyModel
     if task in TASKS:
         model = TASKS[task](model_config, impl)
-    elif task == "variant_classifier":
+    elif task == VARIANT:
         head = _from_json(VariantHeadConfig, config.get("head", {}), config_path, "head")
         model = VariantClassifier(model_config, head, impl)
+    elif task == SEQUENCE:
+        head = _from_json(SequenceHeadConfig, config.get("head", {}), config_path, "head")
+        model = SequenceModel(model_config, head, _classes(config.get("classes"), config_path), impl)
     else:
         raise CheckpointError("no such task", "install a newer genomamba", file=config_path, field="task", value=task)
     try:
@@ -111,21 +119,23 @@ def weights_fingerprint(folder: str | PathLike[str]) -> str:
     return hashlib.blake2b((Path(folder) / WEIGHTS).read_bytes(), digest_size=16).hexdigest()
 
 
-def initialise_backbone(model: VariantClassifier, pretrained: CausalLM) -> None:
-    """Copies the pretrained language model into the classifier."""
+def initialise_backbone(model: VariantClassifier | SequenceModel, pretrained: CausalLM | MaskedLM) -> None:
+    """Copies the pretrained language model into the classifier, as far as the classifier has the same parts."""
     model.backbone.load_state_dict(pretrained.backbone.state_dict())
-    model.lm_head.load_state_dict(pretrained.lm_head.state_dict())
+    if isinstance(model, VariantClassifier):
+        model.lm_head.load_state_dict(pretrained.lm_head.state_dict())
 
 
 def task_of(model: nn.Module) -> str:
     """The word for the model's kind in config.json."""
-    return next((task for task, kind in TASKS.items() if isinstance(model, kind)), "variant_classifier")
+    other = SEQUENCE if isinstance(model, SequenceModel) else VARIANT
+    return next((task for task, kind in TASKS.items() if isinstance(model, kind)), other)
 
 
 def _own_tensors(model: AnyModel) -> dict[str, torch.Tensor]:
     """The state dict without the output head where that is the embedding."""
     tensors = dict(model.state_dict())
-    if model.config.tie_embeddings:
+    if model.config.tie_embeddings and not isinstance(model, SequenceModel):
         del tensors["lm_head.weight"]
     return tensors
 
@@ -147,6 +157,18 @@ def _load_every_key(model: AnyModel, weights: dict[str, torch.Tensor], path: Pat
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(weights[name])
+
+
+def _classes(names: Any, path: Path) -> list[str]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) == 1:
+        raise CheckpointError(
+            "it must list the names of two classes or more, or be empty for a regression",
+            "restore the file",
+            file=path,
+            field="classes",
+            value=names,
+        )
+    return names
 
 
 def _from_json(cls: type, values: Mapping[str, Any], path: Path, field: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,8 @@ from torch import Tensor, nn
 from genomamba.errors import ConfigError
 from genomamba.kernels.selective_scan import Impl
 from genomamba.model.backbone import Backbone
-from genomamba.model.config import ModelConfig
+from genomamba.model.config import ModelConfig, Pooling, SequenceHeadConfig
 from genomamba.model.strands import at
-
-Pooling = Literal["mean", "max", "last", "attention"]
 
 
 class Pool(nn.Module):
@@ -47,26 +45,87 @@ class Pool(nn.Module):
 
 
 class SequenceModel(nn.Module):
-    """One vector of outputs per sequence: logits of classes, or values of a regression.
+    """A class, or one value, for a whole sequence.
 
-    A model of both strands reads each in its own direction, with one pooling and one head, and answers with the
-    mean: the same for a sequence and its reverse complement, to the bit.
+    Where answers for both strands are averaged, a sequence and its reverse complement get the same, to the bit.
+
+    Args:
+        config: of the backbone; causal or not.
+        head: pooling, strands and layers of the head.
+        classes: names in the order of the outputs; none for a regression.
+
+    Attributes:
+        log_weight: (C,) log of what each class counted in training, which a calibrated answer takes back.
+        temperature: (), divides the logits (Guo et al. 2017, eq. 9); chosen on validation.
+        threshold: (), of the second class's probability, where there are two classes; chosen on validation.
+        center, scale: (), of a regression: outputs are (value - center) / scale.
     """
 
-    def __init__(self, config: ModelConfig, outputs: int, pooling: Pooling = "mean", impl: Impl = "auto") -> None:
-        super().__init__()
-        self.config = config
-        self.backbone = Backbone(config, impl)
-        self.pool = Pool(config.d_model, pooling)
-        self.head = nn.Linear(config.d_model, outputs)
+    log_weight: Tensor
+    temperature: Tensor
+    threshold: Tensor
+    center: Tensor
+    scale: Tensor
 
-    def forward(self, ids: Tensor, length: Tensor | None = None) -> Tensor:
-        """ids (B, L), tokens per row that are not padding (B,) → (B, outputs)."""
-        if not self.config.rc_equivariant:
-            return self.head(self.pool(self.backbone(ids, length=length, final_state=False)[0], length))
+    def __init__(
+        self,
+        config: ModelConfig,
+        head: SequenceHeadConfig | None = None,
+        classes: Sequence[str] = (),
+        impl: Impl = "auto",
+    ) -> None:
+        super().__init__()
+        self.config, self.classes = config, tuple(classes)
+        self.head_config = head = head or SequenceHeadConfig()
+        self.backbone = Backbone(config, impl)
+        self.pool = Pool(config.d_model, head.pooling)
+        width = config.d_model * (2 if head.strands == "joined" else 1)
+        layers: list[nn.Module] = [nn.Dropout(head.dropout)]
+        if head.d_hidden:
+            layers += [nn.Linear(width, head.d_hidden), nn.SiLU(), nn.Dropout(head.dropout)]
+        outputs = max(len(self.classes), 1)
+        self.head = nn.Sequential(*layers, nn.Linear(head.d_hidden or width, outputs))
+        self.register_buffer("log_weight", torch.zeros(outputs))
+        for name, value in (("temperature", 1.0), ("threshold", 0.5), ("center", 0.0), ("scale", 1.0)):
+            self.register_buffer(name, torch.tensor(value))
+
+    @property
+    def is_regression(self) -> bool:
+        return not self.classes
+
+    def features(self, ids: Tensor, length: Tensor | None = None, *, given_only: bool = False) -> list[Tensor]:
+        """What the head sees: a (B, width) for each of its answers, two where both strands' answers are averaged.
+
+        Args:
+            ids: (B, L).
+            length: tokens per row that are not padding, (B,).
+            given_only: leave out the other strand's answer; for training on strands drawn at random.
+        """
+        reading = self.head_config.strands
+        if reading == "given" or (reading == "both" and given_only):
+            return [self.pool(self.backbone.given_strand(ids, length=length), length)]
         strands = self.backbone.strands(ids, length=length)
-        both = [self.head(self.pool(hidden, length)) for hidden in (strands.given, strands.other)]
-        return (both[0] + both[1]) / 2
+        both = [self.pool(hidden, length) for hidden in (strands.given, strands.other)]
+        return [torch.cat(both, -1)] if reading == "joined" else both
+
+    def forward(self, ids: Tensor, length: Tensor | None = None, *, given_only: bool = False) -> Tensor:
+        """Arguments as of `features` → logits (B, C), or standardised values (B, 1)."""
+        answers = [self.head(vector) for vector in self.features(ids, length, given_only=given_only)]
+        return answers[0] if len(answers) == 1 else (answers[0] + answers[1]) / 2
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Calibrated probabilities (B, C), fp32, of logits (B, C)."""
+        return ((logits.float() - self.log_weight) / self.temperature).softmax(-1)
+
+    def values(self, outputs: Tensor) -> Tensor:
+        """The values (B,), fp32, of a regression's outputs (B, 1)."""
+        return outputs.float().squeeze(-1) * self.scale + self.center
+
+    def called(self, probabilities: Tensor) -> Tensor:
+        """The class (B,) of probabilities (B, C): the likeliest; of two classes, the second from its threshold on."""
+        if len(self.classes) == 2:
+            return (probabilities[:, 1] >= self.threshold).long()
+        return probabilities.argmax(-1)
 
 
 class TokenModel(nn.Module):

@@ -12,10 +12,11 @@ import safetensors.torch
 import torch
 
 from genomamba.errors import CheckpointError
-from genomamba.model.backbone import CausalLM
-from genomamba.model.config import ModelConfig, VariantHeadConfig
+from genomamba.model.backbone import CausalLM, MaskedLM
+from genomamba.model.config import ModelConfig, SequenceHeadConfig, VariantHeadConfig
 from genomamba.model.folder import initialise_backbone, load_model, save_model
 from genomamba.model.heads import VariantClassifier
+from genomamba.model.sequence_heads import SequenceModel
 
 CONFIG = ModelConfig(d_model=16, n_layer=1, d_state=4)
 
@@ -48,6 +49,40 @@ def test_classifier_reads_back_with_its_calibration(tmp_path: Path) -> None:
     assert again.head_config == model.head_config
     for name, tensor in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("classes", [["no", "yes"], ["a", "b", "c"], []])
+def test_sequence_model_reads_back_with_its_classes_and_calibration(tmp_path: Path, classes: list[str]) -> None:
+    head = SequenceHeadConfig(pooling="attention", strands="joined", d_hidden=3)
+    model = SequenceModel(CONFIG, head, classes).eval()
+    for number, name in enumerate(("temperature", "threshold", "center", "scale"), start=2):
+        getattr(model, name).fill_(number)
+    model.log_weight.normal_()
+    save_model(model, tmp_path, card="", provenance={})
+    again = load_model(tmp_path)
+    assert isinstance(again, SequenceModel)
+    assert (again.head_config, again.classes) == (head, tuple(classes))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+    ids = torch.randint(7, 11, (2, 20))
+    assert torch.equal(again(ids), model(ids))
+
+
+def test_classes_that_are_no_names_are_refused(tmp_path: Path) -> None:
+    save_model(SequenceModel(CONFIG, classes=["a", "b"]), tmp_path, card="", provenance={})
+    config = json.loads((tmp_path / "config.json").read_text())
+    for classes in (None, ["a"], ["a", 1]):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"classes": classes}))
+        with pytest.raises(CheckpointError, match=r"config.json: classes.*must list the names of two classes"):
+            load_model(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [CausalLM, MaskedLM])
+def test_sequence_model_starts_from_a_language_model(kind: type[CausalLM] | type[MaskedLM]) -> None:
+    pretrained, model = kind(CONFIG), SequenceModel(CONFIG, classes=["a", "b"])
+    initialise_backbone(model, pretrained)
+    ids = torch.randint(7, 11, (1, 20))
+    assert torch.equal(model.backbone(ids)[0], pretrained.backbone(ids)[0])
 
 
 def test_classifier_starts_from_the_language_model() -> None:

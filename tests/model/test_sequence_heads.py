@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genomamba.errors import ConfigError
 from genomamba.genome import alphabet
-from genomamba.model.config import ModelConfig
+from genomamba.model.config import ModelConfig, SequenceHeadConfig
 from genomamba.model.sequence_heads import Pool, SequenceModel, TokenModel
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -46,10 +46,13 @@ def test_pooling_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize(
+    ("pooling", "strands"), [*((how, "both") for how in POOLINGS), ("mean", "given"), ("max", "joined")]
+)
 @torch.no_grad()
-def test_padding_and_neighbours_change_nothing(kind: str, pooling: str) -> None:
-    model = SequenceModel(config(kind), 3, pooling).eval()  # type: ignore[arg-type]
+def test_padding_and_neighbours_change_nothing(kind: str, pooling: str, strands: str) -> None:
+    head = SequenceHeadConfig(pooling, strands)  # type: ignore[arg-type]
+    model = SequenceModel(config(kind), head, ["a", "b", "c"]).eval()
     ids = bases(1, 21)
     batch = torch.full((3, 30), alphabet.PAD)
     batch[:, :30] = bases(3, 30)
@@ -59,15 +62,61 @@ def test_padding_and_neighbours_change_nothing(kind: str, pooling: str) -> None:
     assert (model(bases(1, 21)) - among).abs().max() > 1e-4
 
 
+def other_strand(ids: Tensor) -> Tensor:
+    return torch.from_numpy(alphabet.reverse_complement(ids.numpy()).copy()).long()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pooling", POOLINGS)
 @torch.no_grad()
-def test_a_model_of_both_strands_answers_alike_for_either(pooling: str) -> None:
+def test_averaged_over_strands_either_gets_the_same_answer(kind: str, pooling: str) -> None:
     ids = bases(2, 17)
-    other = torch.from_numpy(alphabet.reverse_complement(ids.numpy()).copy()).long()
-    model = SequenceModel(config("both strands"), 2, pooling).eval()  # type: ignore[arg-type]
-    assert torch.equal(model(ids), model(other))
+    model = SequenceModel(config(kind), SequenceHeadConfig(pooling), ["no", "yes"]).eval()  # type: ignore[arg-type]
+    assert torch.equal(model(ids), model(other_strand(ids)))
+    each = [model(strand, given_only=True) for strand in (ids, other_strand(ids))]
+    torch.testing.assert_close(model(ids), (each[0] + each[1]) / 2)
+    assert (each[0] - each[1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("strands", ["given", "joined"])
+@torch.no_grad()
+def test_otherwise_it_knows_which_strand_was_given(strands: str) -> None:
+    ids = bases(2, 17)
+    for kind in KINDS:
+        model = SequenceModel(config(kind), SequenceHeadConfig(strands=strands), ["a", "b"]).eval()  # type: ignore[arg-type]
+        assert (model(ids) - model(other_strand(ids))).abs().max() > 1e-4
+    joined = SequenceModel(config("causal"), SequenceHeadConfig(strands="joined", d_hidden=5), ["a", "b"])
+    assert joined.features(ids)[0].shape == (2, 32)
+
+
+@torch.no_grad()
+def test_calibration_takes_class_weights_back_and_divides_by_the_temperature() -> None:
+    model = SequenceModel(config("causal"), classes=["a", "b", "c"])
+    model.log_weight.copy_(torch.tensor([2.0, 1.0, 0.5]).log())
+    model.temperature.fill_(2.0)
+    probability = torch.tensor([[0.2, 0.3, 0.5]])
+    weighted = (probability**2 * torch.tensor([2.0, 1.0, 0.5])).log()  # logits of a weighted, overconfident model
+    torch.testing.assert_close(model.probabilities(weighted), probability)
+    assert model.called(torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])).tolist() == [2, 0]
+    two = SequenceModel(config("causal"), classes=["no", "yes"])
+    two.threshold.fill_(0.3)
+    assert two.called(torch.tensor([[0.65, 0.35], [0.75, 0.25]])).tolist() == [1, 0]
+
+
+@torch.no_grad()
+def test_a_regression_answers_in_the_units_of_its_labels() -> None:
+    model = SequenceModel(config("causal"))
+    model.center.fill_(10.0)
+    model.scale.fill_(4.0)
+    assert model.is_regression
+    torch.testing.assert_close(model.values(torch.tensor([[0.5], [-1.0]])), torch.tensor([12.0, 6.0]))
+
+
+@torch.no_grad()
+def test_tracks_of_a_model_of_both_strands_turn_with_the_sequence() -> None:
+    ids = bases(2, 17)
     tracks = TokenModel(config("both strands"), 2).eval()
-    assert torch.equal(tracks(ids), tracks(other).flip(1))
+    assert torch.equal(tracks(ids), tracks(other_strand(ids)).flip(1))
     assert tracks(ids).std() > 1e-3
 
 
@@ -80,3 +129,17 @@ def test_tracks_of_a_causal_model_are_its_heads_of_each_token() -> None:
 def test_an_unknown_pooling_is_named() -> None:
     with pytest.raises(ConfigError, match="pooling=sum: no such pooling"):
         Pool(3, "sum")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("pooling", "sum", "no such pooling; choose from mean"),
+        ("strands", "two", "no such strands"),
+        ("dropout", 1.0, "it must be between"),
+        ("d_hidden", -1, "it must be at least 0"),
+    ],
+)
+def test_a_head_that_cannot_be_is_named(field: str, value: Any, problem: str) -> None:
+    with pytest.raises(ConfigError, match=f"head.{field}={value}: {problem}"):
+        SequenceHeadConfig(**{field: value})
