@@ -112,7 +112,7 @@ class Backbone(nn.Module):
 
     def given_strand(self, ids: Tensor, reset: Tensor | None = None, length: Tensor | None = None) -> Tensor:
         """Hidden states (B, L, d_model) of ids as they stand, whatever the model does with the other strand."""
-        return self._one_strand(ids, None, self._reset(ids, reset, length))[0]
+        return self._one_strand(ids, None, self._reset(ids, reset, length), False)[0]
 
     def _reset(self, ids: Tensor, reset: Tensor | None, length: Tensor | None) -> Tensor | None:
         return reset if self.config.is_causal else walls(ids, reset, length)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from genomamba.errors import KernelUnavailableError
 from genomamba.kernels.mamba_block import Direction, mamba_block
-from genomamba.kernels.mamba_block.reference import mamba_block_reference
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
@@ -52,18 +51,21 @@ def draw(batch: int, length: int, width: int, states: int, directions: int, opti
 def results(
     shared: Weights, readers: list, reverse: list[bool], reset: Tensor | None, dtype: torch.dtype, impl: str
 ) -> list[Tensor]:
-    """Both outputs, then every gradient along fixed directions; `parts` are the Triton operators one by one."""
+    """Both outputs, then every gradient along fixed directions."""
 
     def leaf(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.detach().to(dtype).requires_grad_()
 
     given = {name: leaf(tensor) for name, tensor in shared.items()}
     directions = [Direction(*map(leaf, reader)) for reader in readers]
-    options = {"directions": directions, "reverse": reverse, "eps": 1e-5, "reset": reset}
-    if impl == "parts":
-        out, stream = mamba_block_reference(**given, **options, impl="triton")  # type: ignore[arg-type]
-    else:
-        out, stream = mamba_block(**given, **options, impl=impl)  # type: ignore[arg-type]
+    out, stream = mamba_block(
+        **given,  # type: ignore[arg-type]
+        directions=directions,
+        reverse=reverse,
+        eps=1e-5,
+        reset=reset,
+        impl=impl,  # type: ignore[arg-type]
+    )
     generator = torch.Generator().manual_seed(9)
     along = [torch.randn(o.shape, generator=generator).to(o) for o in (out, stream)]
     leaves = [t for t in (*given.values(), *(t for d in directions for t in d)) if t is not None]
@@ -80,10 +82,9 @@ CASES = [([False], "rc"), ([True], "b"), ([False, True], "rbc")]
 
 
 @pytest.mark.parametrize(("reverse", "options"), CASES)
-@pytest.mark.parametrize("resets", [False, True])
-def test_agrees_with_its_parts(reverse: list[bool], options: str, resets: bool) -> None:
-    shared, readers = draw(2, 9, 6, 4, len(reverse), options)
-    reset = (torch.rand(2, 9) < 0.3).to(DEVICE) if resets else None
+def test_agrees_with_its_parts(reverse: list[bool], options: str) -> None:
+    shared, readers = draw(2, 7, 4, 4, len(reverse), options)
+    reset = (torch.rand(2, 7) < 0.3).to(DEVICE) if "r" in options else None
     expected = results(shared, readers, reverse, reset, torch.float64, "reference")
     found = results(shared, readers, reverse, reset, torch.float32, "triton")
     assert_agree(found, expected, 1e-5)
@@ -102,11 +103,12 @@ def test_agrees_at_size(reverse: list[bool], options: str) -> None:
     assert_agree(results(shared, readers, reverse, reset, torch.float32, "triton"), expected, 2e-5)
 
 
+@pytest.mark.gpu  # the interpreter cuts fp32 off to bf16 where a GPU rounds
 def test_autocast_loses_no_more_than_the_parts_do() -> None:
-    shared, readers = draw(1, 40, 8, 4, 1, "rc")
+    shared, readers = draw(1, 400, 64, 16, 1, "rc")
     exact = results(shared, readers, [False], None, torch.float64, "reference")
     with torch.autocast(DEVICE.type, torch.bfloat16):
-        parts = results(shared, readers, [False], None, torch.float32, "parts")
+        parts = results(shared, readers, [False], None, torch.float32, "reference")
         found = results(shared, readers, [False], None, torch.float32, "triton")
     assert found[0].dtype == torch.bfloat16
     assert found[1].dtype == torch.float32
@@ -116,7 +118,7 @@ def test_autocast_loses_no_more_than_the_parts_do() -> None:
 
 def test_keeps_the_stream_and_the_states_that_enter_chunks() -> None:
     """Nothing of the size of the projected input outlives the forward."""
-    batch, length, width, states = 2, 40, 8, 4
+    batch, length, width, states = 1, 40, 4, 4
     shared, readers = draw(batch, length, width, states, 1, "rc")
     given = {name: None if t is None else t.requires_grad_() for name, t in shared.items()}
     kept: list[int] = []
