@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genomamba.kernels.causal_conv1d import causal_conv1d
+from genomamba.kernels.gated_norm import gated_norm
 from genomamba.kernels.selective_scan import Impl
 from genomamba.kernels.ssd import ssd
 from genomamba.kernels.ssd.api import SsdImpl
@@ -33,20 +34,22 @@ class Mamba2State(NamedTuple):
 class GatedNorm(nn.Module):
     """RMSNorm within each group of channels, of a gated stream or with the gate after it."""
 
-    def __init__(self, width: int, groups: int, eps: float, norm_before_gate: bool) -> None:
+    def __init__(self, width: int, groups: int, eps: float, norm_before_gate: bool, impl: Impl) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.groups, self.eps, self.norm_before_gate = groups, eps, norm_before_gate
+        self.impl: Impl = impl
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
-        wide = y if y.dtype == torch.float64 else y.float()
-        gate = F.silu(z.to(wide.dtype))
-        if not self.norm_before_gate:
-            wide = wide * gate
-        grouped = wide.unflatten(-1, (self.groups, -1))
-        normed = grouped * torch.rsqrt(grouped.square().mean(-1, keepdim=True) + self.eps)
-        wide = normed.flatten(-2) * self.weight
-        return (wide * gate if self.norm_before_gate else wide).to(y.dtype)
+        return gated_norm(
+            y,
+            z,
+            self.weight,
+            groups=self.groups,
+            eps=self.eps,
+            norm_before_gate=self.norm_before_gate,
+            impl=self.impl,
+        )
 
 
 class Mamba2Mixer(Mixer):
@@ -58,10 +61,9 @@ class Mamba2Mixer(Mixer):
         heads, convolved = scanned // config.headdim, scanned + 2 * groups * states
         mlp = config.d_inner - scanned
         self.impl: Impl = impl
-        # SSD has one fast implementation, on every device; asking for equations asks for its equations too.
-        self.ssd_impl: SsdImpl = "reference" if impl == "reference" else "auto"
-        # Equations know nothing of rounding; the original's chunk comes with its rounding.
-        self.tf32 = config.ssd_tf32 and impl != "reference"
+        self.ssd_impl: SsdImpl = "chunked" if impl == "cpu" else impl
+        # Equations know nothing of rounding, and a kernel asked for by name has its own.
+        self.tf32 = config.ssd_tf32 and impl not in ("reference", "triton")
         self.chunk = ORIGINAL_CHUNK if self.tf32 else CHUNK
         self.d_mixed, self.headdim, self.groups = config.d_inner, config.headdim, groups
         self.dt_limit = (config.dt_limit_min, float("inf") if config.dt_limit_max is None else config.dt_limit_max)
@@ -73,7 +75,8 @@ class Mamba2Mixer(Mixer):
         self.dt_bias = nn.Parameter(initial_dt_bias(config, heads))
         self.A_log = nn.Parameter(torch.empty(heads).uniform_(1, 16).log())
         self.D = nn.Parameter(torch.ones(scanned if config.D_per_channel else heads))
-        self.norm = GatedNorm(scanned, groups, config.norm_eps, config.norm_before_gate) if config.gated_norm else None
+        norm = (scanned, groups, config.norm_eps, config.norm_before_gate, impl)
+        self.norm = GatedNorm(*norm) if config.gated_norm else None
         self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=config.bias)
         scale_output(self.out_proj, config)
 

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genomamba.kernels.impl import resolve_impl
 from genomamba.kernels.ssd.chunked import CHUNK, ssd_chunked
 from genomamba.kernels.ssd.reference import ssd_reference
 
-SsdImpl = Literal["auto", "reference", "chunked"]
+SsdImpl = Literal["auto", "reference", "chunked", "triton"]
+_16_BITS = (torch.bfloat16, torch.float16)
 
 
 def ssd(
@@ -57,14 +59,17 @@ def ssd(
         chunk: tokens per chunk of the matrix form; rounding apart it changes nothing.
         tf32: compute as the original's kernels do on a GPU: operands of products lose 13 of their 23 bits of
             fraction. With the original's chunk (256) its outputs are met to 1e-5, which exact products, being
-            better, miss by some 1e-4. fp32 inputs and ``chunked`` only.
-        impl: ``chunked`` works through matrix products and runs on every device, ``reference`` step by step;
-            ``auto`` is ``chunked``.
+            better, miss by some 1e-4. ``chunked`` only, and of no effect on 16-bit inputs.
+        impl: ``chunked`` works through matrix products in fp32 and runs on every device, ``triton`` through a GPU's
+            tensor cores (operands in the widest dtype of x, B and C, sums, decays and states in fp32),
+            ``reference`` step by step. ``auto`` is ``triton`` on an NVIDIA GPU, but for fp64 and TF32, and
+            ``chunked`` elsewhere; any other choice is obeyed or refused.
 
     Returns:
         y (B, L, H, P) in x's dtype, or (y, final_state).
 
     Raises:
+        KernelUnavailableError: ``triton`` cannot run here.
         ValueError: shapes, devices or dtypes that do not fit together, or an unknown ``impl``.
     """
     _check_inputs(x, dt, A, B, C, D, dt_bias, initial_state, reset)
@@ -79,13 +84,35 @@ def ssd(
     if dt_limit != (0.0, float("inf")):
         step = step.clamp(*dt_limit)
     state = None if initial_state is None else initial_state.to(wide)
-    args = (x.to(wide), step, A.to(wide), B.to(wide), C.to(wide), state, reset, reverse)
-    if tf32 and (impl == "reference" or wide != torch.float32):
+    tf32 = tf32 and x.dtype not in _16_BITS
+    if impl == "auto":
+        on_gpu = x.device.type == "cuda" and resolve_impl("auto", x.device) == "triton"
+        impl = "triton" if on_gpu and wide == torch.float32 and not tf32 else "chunked"
+    if tf32 and (impl != "chunked" or wide != torch.float32):
         raise ValueError("tf32 is of fp32 and the chunked implementation alone")
-    with torch.autocast(x.device.type, enabled=False):  # which would carry the state in 16 bits
-        y, final_state = ssd_reference(*args) if impl == "reference" else ssd_chunked(*args, chunk=chunk, tf32=tf32)
     if D is not None:
-        y = y + (D if D.dim() == 2 else D[:, None]).to(wide) * x.to(wide)
+        D = (D if D.dim() == 2 else D[:, None]).to(wide)
+    if impl == "triton":
+        from genomamba.kernels.ssd.triton import ssd_triton
+
+        operand = torch.promote_types(torch.promote_types(x.dtype, B.dtype), C.dtype)
+        y, final_state = ssd_triton(
+            x.to(operand),
+            step,
+            A.to(wide),
+            B.to(operand),
+            C.to(operand),
+            None if D is None else D.expand(x.shape[2:]).contiguous(),
+            state,
+            reset,
+            reverse,
+        )
+    else:
+        args = (x.to(wide), step, A.to(wide), B.to(wide), C.to(wide), state, reset, reverse)
+        with torch.autocast(x.device.type, enabled=False):  # which would carry the state in 16 bits
+            y, final_state = ssd_reference(*args) if impl == "reference" else ssd_chunked(*args, chunk=chunk, tf32=tf32)
+        if D is not None:
+            y = y + D * x.to(wide)
     return (y.to(x.dtype), final_state) if return_final_state else y.to(x.dtype)
 
 
