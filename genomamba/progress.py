@@ -29,10 +29,12 @@ def progress_bar() -> Iterator[Progress]:
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
-        try:
-            yield progress
-        except BaseException:
-            for task in progress.task_ids:
-                progress.update(task, visible=False)
-            raise
+    progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
+    progress.start()
+    try:
+        yield progress
+    except BaseException:
+        progress.live.transient = True
+        progress.live.stop()  # and not progress.stop(), which ends a line that was not begun
+        raise
+    progress.stop()

@@ -30,6 +30,7 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("score",): Command("score", "score a VCF into an annotated VCF"),
     ("evaluate", "variants"): Command("evaluate_variants", "measure a variant classifier on labelled variants"),
     ("evaluate", "regions"): Command("evaluate_regions", "bits per base of regions in a BED file"),
+    ("likelihood",): Command("likelihood", "bits per base along contigs or regions, as a bigWig"),
     ("import",): Command("import_weights", "turn someone else's checkpoint into a model folder"),
     ("export",): Command("export_weights", "write a language model in someone else's format"),
     ("report",): Command("report", "one self-contained HTML page about a run"),

@@ -12,6 +12,36 @@ from genomamba.model.backbone import LanguageModel
 from genomamba.model.strands import at, partner, walls
 
 
+class WindowSpan(NamedTuple):
+    """One window of a sequence, and the part of it that is kept; all four are positions in the sequence."""
+
+    start: int
+    end: int
+    first: int
+    last: int  # one past the last that is kept
+
+
+def window_spans(length: int, *, window: int, overlap: int) -> Iterator[WindowSpan]:
+    """Windows over ``length`` tokens, in order; the parts that are kept lie side by side and cover them.
+
+    Neighbouring windows share ``overlap`` tokens, half of which each gives up: every token sees at least
+    overlap // 2 tokens on either side, where the sequence has them.
+
+    Raises:
+        ValueError: not 0 ≤ overlap < window.
+    """
+    if not 0 <= overlap < window:
+        raise ValueError(f"overlap={overlap}: 0 <= overlap < window={window} must hold")
+    margin = overlap // 2
+    kept = 0
+    while kept < length:
+        start = max(0, min(kept - margin, length - window))
+        end = min(start + window, length)
+        last = length if end == length else end - (overlap - margin)
+        yield WindowSpan(start, end, kept, last)
+        kept = last
+
+
 class WindowPart(NamedTuple):
     """What is kept of one window."""
 
@@ -23,8 +53,7 @@ class WindowPart(NamedTuple):
 def stream_windows(model: LanguageModel, ids: Tensor, *, window: int, overlap: int) -> Iterator[WindowPart]:
     """Logits of a long sequence, window by window, in order, each token once; memory does not grow with L.
 
-    A model that looks both ways cannot carry a state. Neighbouring windows share ``overlap`` tokens, half of
-    which each gives up: every token sees at least overlap // 2 tokens on either side, where the sequence has them.
+    A model that looks both ways cannot carry a state; see `window_spans` for what each token sees.
 
     Args:
         model: in eval mode.
@@ -35,17 +64,8 @@ def stream_windows(model: LanguageModel, ids: Tensor, *, window: int, overlap: i
     Raises:
         ValueError: not 0 ≤ overlap < window.
     """
-    if not 0 <= overlap < window:
-        raise ValueError(f"overlap={overlap}: 0 <= overlap < window={window} must hold")
-    length, margin = ids.shape[1], overlap // 2
-    kept = 0
-    while kept < length:
-        start = max(0, min(kept - margin, length - window))
-        end = min(start + window, length)
-        last = length if end == length else end - (overlap - margin)
-        logits = model(ids[:, start:end])
-        yield WindowPart(kept, logits[:, kept - start : last - start])
-        kept = last
+    for start, end, first, last in window_spans(ids.shape[1], window=window, overlap=overlap):
+        yield WindowPart(first, model(ids[:, start:end])[:, first - start : last - start])
 
 
 def conjoined(model: LanguageModel, ids: Tensor, length: Tensor | None = None) -> Tensor:

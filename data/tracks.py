@@ -1,0 +1,139 @@
+"""Tracks along a genome, one value per base, as files: bigWig, bedGraph, and a table of positions."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genomamba.data.references import Genome
+from genomamba.errors import ConfigError, OutputError
+from genomamba.files import whole_file
+from genomamba.genome.interval import Interval
+
+TrackFormat = Literal["bigwig", "bedgraph", "tsv"]
+TABLE_COLUMNS = ("contig", "pos", "base", "bits")
+_SUFFIXES: dict[str, TrackFormat] = {
+    **dict.fromkeys((".bw", ".bigwig"), "bigwig"),
+    **dict.fromkeys((".bedgraph", ".bg", ".bedgraph.gz", ".bg.gz"), "bedgraph"),
+    **dict.fromkeys((".tsv", ".tsv.gz"), "tsv"),
+}
+
+
+class TrackPiece(NamedTuple):
+    """Values of neighbouring bases."""
+
+    contig: str
+    start: int  # of the first, 0-based
+    values: NDArray[np.float32]  # (L,); NaN where there is none
+
+
+def track_format(path: str | os.PathLike[str]) -> TrackFormat:
+    """The format that a path's extension asks for; ``-`` is bedGraph.
+
+    Raises:
+        OutputError: an extension that names none.
+    """
+    name = os.path.basename(path).lower()
+    if name == "-":
+        return "bedgraph"
+    for suffix, found in _SUFFIXES.items():
+        if name.endswith(suffix):
+            return found
+    raise OutputError("the extension names no format of tracks", f"use one of {', '.join(_SUFFIXES)}", file=path)
+
+
+def bedgraph_lines(pieces: Iterable[TrackPiece]) -> Iterator[str]:
+    """Text of contig, start, end, value, a line per base that has one (UCSC's definition: 0-based, half-open)."""
+    for contig, start, values in pieces:
+        yield "".join(
+            f"{contig}\t{start + at}\t{start + at + 1}\t{values[at]:.6g}\n" for at in np.flatnonzero(~np.isnan(values))
+        )
+
+
+def table_lines(pieces: Iterable[TrackPiece], genome: Genome) -> Iterator[str]:
+    """A header, and text of contig, pos (from 1), base as the genome has it, and value, NA where there is none."""
+    yield "\t".join(TABLE_COLUMNS) + "\n"
+    for contig, start, values in pieces:
+        bases = genome.fetch(Interval(contig, start, start + values.size)).tobytes().decode("ascii")
+        yield "".join(
+            f"{contig}\t{pos}\t{base}\t{'NA' if np.isnan(value) else format(value, '.6g')}\n"
+            for pos, (base, value) in enumerate(zip(bases, values, strict=True), start + 1)
+        )
+
+
+def write_bigwig(path: str | os.PathLike[str], contigs: Mapping[str, int], pieces: Iterable[TrackPiece]) -> None:
+    """Writes a bigWig, whole or not at all, in memory that does not grow with it.
+
+    (libBigWig, the library of pyBigWig, keeps 14 bytes per base while it writes.)
+
+    Args:
+        path: the file.
+        contigs: names and lengths.
+        pieces: each contig's together, by coordinate, without overlap.
+
+    Raises:
+        ConfigError: the library is not installed.
+        OutputError: there is no value to write, or the file cannot be written.
+    """
+    library = _library()
+    feed = _Feed(pieces)
+    values = iter(feed)
+    first = next(values, None)
+    if feed.error is not None:
+        raise feed.error
+    if first is None:
+        raise OutputError("there is no value to write", "give regions that hold A, C, G or T", file=path)
+    with whole_file(path) as temporary:
+        named = temporary.with_name(f"{temporary.name}.bw")  # the library goes by the name's end
+        try:
+            library.open(str(named), "w").write(dict(contigs), chain([first], values))
+            if feed.error is not None:
+                raise feed.error
+            written = library.open(str(named)).info()["summary"]["basesCovered"]
+            if written != feed.values:
+                raise OSError(errno.EIO, f"{written:,} of {feed.values:,} values were written")
+            named.replace(temporary)
+        except BaseException as error:
+            if type(error).__name__ == "PanicException":  # of the Rust library; it is no Exception
+                raise OSError(errno.EIO, "the bigWig library failed, as on a full disk") from error
+            raise
+        finally:
+            named.unlink(missing_ok=True)
+
+
+class _Feed:
+    """Pieces as the library takes them. It swallows what is raised while it reads, so that is kept for later."""
+
+    def __init__(self, pieces: Iterable[TrackPiece]) -> None:
+        self.pieces, self.values = pieces, 0
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[tuple[str, int, int, float]]:
+        try:
+            for contig, start, values in self.pieces:
+                at = np.flatnonzero(~np.isnan(values))
+                self.values += at.size
+                for position, value in zip((start + at).tolist(), values[at].tolist(), strict=True):
+                    yield contig, position, position + 1, value
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self.error = error
+
+
+def _library() -> Any:
+    try:
+        import pybigtools
+    except ImportError as error:
+        raise ConfigError(
+            "bigWig is written by pybigtools, which is not installed",
+            "run `pip install pybigtools`, or name an output that ends in .bedgraph.gz",
+            field="output",
+        ) from error
+    return pybigtools

@@ -1,0 +1,163 @@
+"""Bits per base along whole contigs or regions under a language model, as a bigWig, bedGraph or table.
+
+Each region is read from end to end in constant memory. A causal model carries its state, so that a base is predicted
+from all of the region before it. A model that looks both ways reads overlapping windows and sees every base hidden
+once, some others being hidden with it. What is no base, and a causal model's first, has no value.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from genomamba.pipelines.options import option
+from genomamba.tasks.config import Device
+
+if TYPE_CHECKING:
+    import torch
+
+    from genomamba.data.references import Genome
+    from genomamba.data.tracks import TrackFormat, TrackPiece
+    from genomamba.scoring.likelihood import StrandBits
+
+SEGMENT = 8192  # bases per forward pass of a causal model, whose results do not depend on it
+
+
+@dataclass(frozen=True)
+class Config:
+    reference: str = option("FASTA that is to be measured", short="-r")
+    model: str = option("folder of a language model, or a checkpoint that `import` reads", short="-m")
+    output: str = option(".bw, .bedgraph, .tsv, the last two also with .gz; - is bedGraph on stdout", "-", short="-o")
+    regions: str | None = option("BED file of regions; whole contigs when not given", None, short="-b")
+    region: list[str] = option("regions such as chr1:1001-2000, or contigs", [])
+    edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
+    contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
+    both_strands: bool = option("mean of both strands; otherwise the strand that a region names, else +", False)
+    window: int | None = option(
+        "bases per forward pass: of no consequence to a causal model; of others, the model's own when not given",
+        None,
+        at_least=2,
+    )
+    overlap: int | None = option(
+        "bases that windows of a model that looks both ways share; a quarter when not given", None, at_least=0
+    )
+    hide_every: int = option("one base in so many is hidden in each pass of such a model", 7, at_least=2)
+    batch_size: int = option("passes at once of such a model", 16, at_least=1)
+    rna: bool = option("read U in the reference as T", False)
+    device: Device = option("where to run", "auto")
+    force: bool = option("replace an existing output", False)
+
+
+def run(config: Config) -> int:
+    from genomamba.data.tracks import track_format
+    from genomamba.files import refuse_existing
+    from genomamba.pipelines.chosen_regions import chosen_regions, say_skipped, side_by_side
+    from genomamba.pipelines.open_reference import open_reference
+    from genomamba.progress import progress_bar
+    from genomamba.scoring.likelihood import LikelihoodTrack
+    from genomamba.tasks.trainer import resolve_device
+
+    form = track_format(config.output)
+    if config.output != "-":
+        refuse_existing(config.output, force=config.force)
+    device = resolve_device(config.device)
+    reference = open_reference(config.reference, rna=config.rna)
+    bits = strand_bits(config, reference, device)
+    placed = chosen_regions(config, reference)
+    if form == "tsv":
+        intervals = [region.interval for region in placed if region.interval is not None]
+    else:
+        intervals = side_by_side(placed, reference, config.regions)
+    count = Count()
+    with progress_bar() as bar:
+        strands = 2 if config.both_strands else 1
+        task = bar.add_task("reading", total=strands * sum(each.length for each in intervals), note="bases")
+        track = LikelihoodTrack(bits, both_strands=config.both_strands, progress=partial(bar.advance, task))
+        pieces = count(piece for interval in intervals for piece in track(interval))
+        write(config, form, reference, pieces)
+    say_skipped(placed, config.regions or config.reference)
+    total = f"{count.bits / count.bases:.4f} bits per base over {count.bases:,} bases" if count.bases else "no base"
+    print(f"{len(placed)} regions: {total}", file=sys.stderr)
+    return 0
+
+
+class Count:
+    """Bases with a value, and the sum of the values, of pieces that pass through."""
+
+    bases = 0
+    bits = 0.0
+
+    def __call__(self, pieces: Iterable[TrackPiece]) -> Iterator[TrackPiece]:
+        import numpy as np
+
+        for piece in pieces:
+            self.bases += int(np.count_nonzero(~np.isnan(piece.values)))
+            self.bits += float(np.nansum(piece.values, dtype=np.float64))
+            yield piece
+
+
+def strand_bits(config: Config, reference: Genome, device: torch.device) -> StrandBits:
+    """What gives the bits of an interval along its strand.
+
+    Raises:
+        CheckpointError: no language model.
+        ConfigError: windows that do not overlap as asked.
+    """
+    from genomamba.data.datasets import WindowReader
+    from genomamba.errors import CheckpointError, ConfigError
+    from genomamba.interop.loading import load_any_model
+    from genomamba.model.backbone import CausalLM, MaskedLM
+    from genomamba.pipelines.model_provenance import model_window
+    from genomamba.scoring.masked_bits import MaskedBits
+    from genomamba.scoring.streaming import stream_bits
+
+    model = load_any_model(config.model)
+    reader = WindowReader(reference, softmask_weight=1.0)
+    if isinstance(model, CausalLM):
+        return partial(stream_bits, model.to(device), reader, segment=config.window or SEGMENT, device=device)
+    if not isinstance(model, MaskedLM):
+        raise CheckpointError("it is no language model", "give a run folder of `pretrain`", file=config.model)
+    window = config.window or model_window(config.model)
+    overlap = window // 4 if config.overlap is None else config.overlap
+    if overlap >= window:
+        raise ConfigError(
+            f"it must be less than the window, {window}", "lower it", field="overlap", value=config.overlap
+        )
+    return MaskedBits(
+        model.to(device),
+        reader,
+        window=window,
+        overlap=overlap,
+        hide_every=config.hide_every,
+        batch_size=config.batch_size,
+        device=device,
+    )
+
+
+def write(config: Config, form: TrackFormat, reference: Genome, pieces: Iterable[TrackPiece]) -> None:
+    """The track, whole or not at all."""
+    import pysam
+
+    from genomamba.data.tracks import bedgraph_lines, table_lines, write_bigwig
+    from genomamba.files import whole_file
+
+    if form == "bigwig":
+        write_bigwig(config.output, reference.contigs, pieces)
+        return
+    lines = bedgraph_lines(pieces) if form == "bedgraph" else table_lines(pieces, reference)
+    if config.output == "-":
+        for text in lines:
+            sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    with whole_file(config.output) as path:
+        if config.output.lower().endswith(".gz"):
+            with pysam.BGZFile(str(path), "wb", None) as out:
+                for text in lines:
+                    out.write(text.encode())
+        else:
+            with path.open("w", encoding="utf-8") as plain:
+                plain.writelines(lines)
