@@ -2,13 +2,15 @@
 
 Kept are the stream and the states that enter the scan's chunks. The backward goes from the stream through norm,
 projection and convolution once more; the scan itself, whose states are at hand, is not run again: its backward
-rebuilds them anyway and hands out the gated y on the way.
+rebuilds them anyway and hands out the gated y on the way. Where the projected input is small enough, it and the
+convolved one are kept too.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,13 +24,10 @@ from genomamba.kernels.selective_scan.triton_launch import Gradients, Inputs, sc
 
 # Scratch of the scan's backward. More fills the GPU better, and what the block need not keep leaves room for it.
 _SCRATCH = 1 << 30
+# Bytes of the projected input up to which it is kept. Computing it again costs a twentieth of a step.
+_SMALL = 1 << 28
 
-
-class _Read(NamedTuple):
-    """What one direction makes of the projected input on its way to the scan."""
-
-    dbl: Tensor  # (B, L, R + 2 N): dt before its projection, B and C side by side
-    scan: Inputs
+_thread = threading.local()
 
 
 def mamba_block_triton(
@@ -80,14 +79,22 @@ class _Block(torch.autograd.Function):
             normed, stream = norm_forward(x, norm_weight, residual, eps, dtype)
             p = F.linear(normed, in_proj.to(dtype), _to(in_bias, dtype))
             del normed
-            total, entering = None, []
+            wanted = any(ctx.needs_input_grad)
+            small = p.numel() * p.element_size() <= _SMALL
+            total, entering, convolved = None, [], []
             for direction, backwards in zip(_directions(weights), reverse, strict=True):
-                y, _, states = scan_forward(_read(p, direction, reset, backwards).scan)
+                u = _convolve(p, direction, reset, backwards)
+                y, _, states = scan_forward(_scan_inputs(p, u, direction, reset, backwards)[1], keep=wanted)
                 entering.append(states)
+                convolved.append(u if small else None)
                 total = y if total is None else total.add_(y)
+                del u
             assert total is not None
             out = F.linear(total, out_proj.to(dtype), _to(out_bias, dtype))
-        ctx.save_for_backward(stream, norm_weight, in_proj, in_bias, out_proj, out_bias, reset, *entering, *weights)
+        ctx.save_for_backward(
+            stream, norm_weight, in_proj, in_bias, out_proj, out_bias, reset, p if small else None,
+            *entering, *convolved, *weights,
+        )  # fmt: skip
         ctx.set_materialize_grads(False)
         ctx.reverse, ctx.eps, ctx.dtype = reverse, eps, dtype
         ctx.x_dtype, ctx.residual_dtype = x.dtype, None if residual is None else residual.dtype
@@ -96,20 +103,27 @@ class _Block(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_out: Tensor | None, d_stream: Tensor | None) -> tuple[Any, ...]:
-        stream, norm_weight, in_proj, in_bias, out_proj, out_bias, reset, *rest = ctx.saved_tensors
-        entering, weights = rest[: len(ctx.reverse)], rest[len(ctx.reverse) :]
+        stream, norm_weight, in_proj, in_bias, out_proj, out_bias, reset, p, *rest = ctx.saved_tensors
+        count = len(ctx.reverse)
+        entering, convolved, weights = rest[:count], rest[count : 2 * count], rest[2 * count :]
         dtype = ctx.dtype
+        if stream.is_cuda:
+            _touch_device(stream)
         if d_out is None:
             d_out = stream.new_zeros(stream.shape, dtype=dtype)
         with torch.autocast(stream.device.type, enabled=False):
             d_out = d_out.to(dtype)
             normed = norm_forward(stream, norm_weight, None, ctx.eps, dtype, keep_stream=False)[0]
-            p = F.linear(normed, in_proj.to(dtype), _to(in_bias, dtype))
+            if p is None:
+                p = F.linear(normed, in_proj.to(dtype), _to(in_bias, dtype))
             dy = d_out @ out_proj.to(dtype)
             dp = torch.empty_like(p)
             y, d_weights = None, []
             for k, direction in enumerate(_directions(weights)):
-                own, gradients = _read_backward(p, dy, entering[k], direction, reset, ctx.reverse[k], dp, add=k > 0)
+                u = _convolve(p, direction, reset, ctx.reverse[k]) if convolved[k] is None else convolved[k]
+                own, gradients = _read_backward(
+                    p, u, dy, entering[k], direction, reset, ctx.reverse[k], dp, add=k > 0
+                )  # fmt: skip
                 y = own if y is None else y.add_(own)
                 d_weights += gradients
             assert y is not None
@@ -135,23 +149,28 @@ class _Block(torch.autograd.Function):
         )
 
 
-def _read(p: Tensor, direction: Direction, reset: Tensor | None, reverse: bool) -> _Read:
-    """Convolution and projections of one direction."""
-    inner, z = p.chunk(2, dim=-1)
-    u = conv_forward(inner, direction.conv_weight, direction.conv_bias, None, reset, True, reverse)
+def _convolve(p: Tensor, direction: Direction, reset: Tensor | None, reverse: bool) -> Tensor:
+    inner = p.chunk(2, dim=-1)[0]
+    return conv_forward(inner, direction.conv_weight, direction.conv_bias, None, reset, True, reverse)
+
+
+def _scan_inputs(
+    p: Tensor, u: Tensor, direction: Direction, reset: Tensor | None, reverse: bool
+) -> tuple[Tensor, Inputs]:
+    """dt before its projection, B and C side by side, (B, L, R + 2 N), and what the scan is given."""
     rank, states = direction.dt_proj.shape[1], direction.A_log.shape[1]
     dbl = F.linear(u, direction.x_proj.to(p.dtype))
     dt = torch.mm(dbl.flatten(0, 1)[:, :rank], direction.dt_proj.to(p.dtype).t()).view_as(u)
     _, B, C = dbl.split((rank, states, states), dim=-1)
-    A = -torch.exp(direction.A_log.float())
-    given = Inputs(
+    A, z = -torch.exp(direction.A_log.float()), p.chunk(2, dim=-1)[1]
+    return dbl, Inputs(
         u, dt, A, B, C, direction.D.float(), z, direction.dt_bias.float(), None, reset, True, reverse
     )  # fmt: skip
-    return _Read(dbl, given)
 
 
 def _read_backward(
     p: Tensor,
+    u: Tensor,
     dy: Tensor,
     entering: Tensor,
     direction: Direction,
@@ -162,8 +181,7 @@ def _read_backward(
     add: bool,
 ) -> tuple[Tensor, list[Tensor | None]]:
     """Writes the gradient of p to ``dp``, or adds to it; returns gated y and the gradients of the direction."""
-    dbl, scan = _read(p, direction, reset, reverse)
-    u = scan.u
+    dbl, scan = _scan_inputs(p, u, direction, reset, reverse)
     rank, states = direction.dt_proj.shape[1], direction.A_log.shape[1]
     d_inner, dz = dp.chunk(2, dim=-1)
     d_dbl, du, ddt, y = torch.empty_like(dbl), torch.empty_like(u), torch.empty_like(u), torch.empty_like(u)
@@ -190,6 +208,13 @@ def _read_backward(
         D=sums.dD,
     )
     return y, [None if g is None else g.to(w.dtype) for g, w in zip(gradients, direction, strict=True)]
+
+
+def _touch_device(tensor: Tensor) -> None:
+    """Makes the device's context this thread's own, which cuBLAS would do with a warning."""
+    if not hasattr(_thread, "touched"):
+        torch.zeros_like(tensor.flatten()[:1])
+        _thread.touched = True
 
 
 def _outer(left: Tensor, right: Tensor) -> Tensor:

@@ -346,7 +346,7 @@ def carry_kernel(
             h = passed + own[j]
 
 
-@triton.jit(do_not_specialize=["L", "D", "n_real", "n_chunks"])
+@triton.jit(do_not_specialize=["L", "D", "n_real", "n_chunks", "span", "n_spans"])
 def output_kernel(
     u,
     dt,
@@ -365,6 +365,8 @@ def output_kernel(
     n_real,
     chunk,
     n_chunks,
+    span,
+    n_spans,
     n0,
     u_sb,
     u_sl,
@@ -391,8 +393,11 @@ def output_kernel(
     MASK_D: tl.constexpr,
     FIRST: tl.constexpr,
     LAST: tl.constexpr,
+    KEEP: tl.constexpr,
 ):
-    """y of a chunk from the state that enters it, and the final state.
+    """y of a span of chunks from the state that enters its first, and the final state.
+
+    With KEEP the states that enter the other chunks are written beside the first's.
 
     With more states than one tile holds, one launch per tile adds to `sum_y` (fp32), and the last gates.
     """
@@ -402,9 +407,10 @@ def output_kernel(
     pid = tl.program_id(0)
     lane = tl.arange(0, 32)
     d = (pid % blocks) * BD + lane
-    c = (pid // blocks) % n_chunks
-    b = (pid // (blocks * n_chunks)).to(tl.int64)
+    c = (pid // blocks) % n_spans
+    b = (pid // (blocks * n_spans)).to(tl.int64)
     d = d.to(tl.int64)
+    place = states + ((b * n_chunks + c * (span // chunk)) * NP + n0) * D + d
     live = ()
     h = ()
     decay = ()
@@ -417,11 +423,10 @@ def output_kernel(
         decay = decay + (load_decay(A, channel, here, n0, a_sd, a_sn, n_real, N),)
         bias = bias + (tl.load(dt_bias + channel, mask=here, other=0.0).to(tl.float32) if HAS_BIAS else 0.0,)
         skip = skip + (tl.load(D_skip + channel, mask=here, other=0.0).to(tl.float32) if HAS_SKIP else 0.0,)
-        place = states + ((b * n_chunks + c) * NP + n0) * D + channel
-        h = h + (load_state(place, D, here, N, MASK_D),)
+        h = h + (load_state(place + 32 * side, D, here, N, MASK_D),)
 
-    first = c.to(tl.int64) * chunk
-    steps = tl.minimum(chunk, L - first).to(tl.int32)
+    first = c.to(tl.int64) * span
+    steps = tl.minimum(span, L - first).to(tl.int32)
     token = L - 1 - first if REVERSE else first
     way = tl.full((), -1 if REVERSE else 1, tl.int64)
     u_ptr = u + b * u_sb + token * u_sl + d * u_sd
@@ -436,7 +441,14 @@ def output_kernel(
     if HAS_GATE and LAST:
         zs = load_group(z_ptr, 32 * z_sd, way * z_sl, 0, steps, live, U, MASK_L, MASKED)
     spread = load_spread(row_ptr, steps - 1, way * (2 * NP), lane, U, N, NP, True, MASK_L)
+    keep_at = chunk
     for i in range(0, steps, U):
+        if KEEP:  # noqa: SIM102 (known when compiled; the other when run)
+            if i == keep_at:
+                keep_at += chunk
+                place += D.to(tl.int64) * NP
+                for side in tl.static_range(SIDES):
+                    store_state(place + 32 * side, h[side], D, live[side], N)
         # The last group loads itself again.
         more = tl.where(i + U < steps, U, 0)
         u_ptr += more * way * u_sl
@@ -491,7 +503,7 @@ def output_kernel(
         spread = next_spread
         y_ptr += U * way * D
         sum_ptr += U * way * D
-    if c == n_chunks - 1:
+    if c == n_spans - 1:
         for side in tl.static_range(SIDES):
             at = final + (b * D + d + 32 * side) * n_real + n0
             for n in tl.static_range(N):

@@ -21,8 +21,10 @@ _LANES = 32
 class Plan(NamedTuple):
     """How a scan is cut up. Depends on the shape alone, so that the same shape gives the same bits."""
 
-    chunk: int  # steps that one warp walks
+    chunk: int  # steps between the states that are kept
     n_chunks: int
+    span: int  # steps that one warp of the output pass walks: one chunk, or all
+    n_spans: int
     padded: int  # states, a power of two
     forward_tile: int  # states that one lane holds
     forward_sides: int  # channels of one lane
@@ -31,7 +33,6 @@ class Plan(NamedTuple):
     keep: int  # the backward keeps the state at every keep-th step
     rebuild_unroll: int
     backward_registers: int
-    slab_bytes: int  # the backward's scratch, at least one chunk
 
 
 def plan(batch: int, length: int, channels: int, states: int) -> Plan:
@@ -42,18 +43,22 @@ def plan(batch: int, length: int, channels: int, states: int) -> Plan:
     while chunk > 32 and columns * triton.cdiv(length, chunk) < 8192:
         chunk //= 2
     tile = min(padded, 16)
+    n_chunks = triton.cdiv(length, chunk)
+    # Enough rows and channels fill the GPU by themselves, and no state pass is needed.
+    alone = n_chunks == 1 or columns >= 1536
     return Plan(
         chunk=chunk,
-        n_chunks=triton.cdiv(length, chunk),
+        n_chunks=n_chunks,
+        span=n_chunks * chunk if alone else chunk,
+        n_spans=1 if alone else n_chunks,
         padded=padded,
         forward_tile=tile,
         forward_sides=1,
         forward_unroll=4,
         backward_tile=tile,
         keep=4,
-        rebuild_unroll=4,
+        rebuild_unroll=2,
         backward_registers=255,
-        slab_bytes=max(1, padded // 16) * (240 << 20),
     )
 
 
@@ -105,8 +110,11 @@ def output_shapes(given: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def scan_forward(given: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-    """y, the final state, and the state that enters each chunk, which the backward needs."""
+def scan_forward(given: Inputs, *, keep: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """y, the final state, and the state that enters each chunk, which the backward needs.
+
+    Without ``keep`` the last may be unwritten.
+    """
     u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse = given
     batch, length, channels = u.shape
     states = A.shape[1]
@@ -123,8 +131,8 @@ def scan_forward(given: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     )
     walls, chunk_walls = _present(walls, u), _present(chunk_walls, u)
     with torch.cuda.device_of(u):
-        if cut.n_chunks == 1:
-            entering.zero_()
+        if cut.n_spans == 1:
+            entering[:, 0].zero_()
             if initial_state is not None:
                 entering[:, 0, :states].copy_(initial_state.transpose(1, 2))
         else:
@@ -144,13 +152,14 @@ def scan_forward(given: Inputs) -> tuple[Tensor, Tensor, Tensor]:
         if cut.padded > cut.forward_tile:
             sum_y = u.new_empty(u.shape, dtype=torch.float32)
         for n0 in range(0, cut.padded, cut.forward_tile):
-            forward_kernels.output_kernel[(blocks * cut.n_chunks * batch,)](
+            forward_kernels.output_kernel[(blocks * cut.n_spans * batch,)](
                 u, dt, A, coupling, _present(D, u), _present(z, u), _present(dt_bias, u), walls, entering, sum_y, y,
-                final, length, channels, states, cut.chunk, cut.n_chunks, n0,
+                final, length, channels, states, cut.chunk, cut.n_chunks, cut.span, cut.n_spans, n0,
                 *u.stride(), *dt.stride(), *A.stride(), *_strides(z),
                 NP=cut.padded, N=cut.forward_tile, SIDES=cut.forward_sides, U=cut.forward_unroll,
                 HAS_SKIP=D is not None, HAS_GATE=z is not None,
                 FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded,
+                KEEP=keep and cut.n_spans < cut.n_chunks,
                 num_warps=1, **flags,
             )  # fmt: skip
     if reset is not None and reverse:
@@ -168,7 +177,8 @@ def scan_backward(
 ) -> Sums:
     """Writes the gradients per token to ``into`` and returns the others; not for empty inputs.
 
-    ``scratch`` is how many bytes of it may be used; unless given, what costs little beside the inputs.
+    ``scratch`` is how many bytes of it may be used. A gigabyte fills a large GPU; unless given, it is less where
+    the inputs are so large that memory is what runs short.
     """
     u, dt, A, B, C, D, z, dt_bias, _, reset, dt_softplus, reverse = given
     batch, length, channels = u.shape
@@ -184,7 +194,7 @@ def scan_backward(
     elif reset is not None and reverse:
         d_final = d_final.masked_fill(reset[:, 0, None, None], 0.0)
     carry = _to_lanes(d_final.transpose(1, 2), cut, blocks)
-    most = _slab_chunks(cut, batch, channels, u.device, scratch or cut.slab_bytes)
+    most = _slab_chunks(cut, batch, channels, u.device, scratch or _scratch(u, cut))
     width = blocks * _LANES
     kept = u.new_empty((batch, most, cut.chunk // cut.keep, padded, width), dtype=torch.float32)
     asked = u.new_empty((batch, most, padded, width), dtype=torch.float32)
@@ -331,6 +341,11 @@ def _scaled_A(A: Tensor, cut: Plan, blocks: int) -> Tensor:
     lanes = _to_lanes(A.T[None] * math.log2(math.e), cut, blocks)
     tile = cut.backward_tile
     return lanes.view(cut.padded // tile, tile // 4, 4, blocks, _LANES).permute(0, 3, 1, 4, 2).contiguous()
+
+
+def _scratch(u: Tensor, cut: Plan) -> int:
+    large = u.numel() * u.element_size() >= 1 << 30
+    return max(1, cut.padded // 16) * ((240 << 20) if large else (1 << 30))
 
 
 def _slab_chunks(cut: Plan, batch: int, channels: int, device: torch.device, scratch: int) -> int:

@@ -6,6 +6,7 @@ state costs Python time. A chunk has 32 steps at these sizes, a kept state every
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from typing import Any
 
@@ -20,6 +21,7 @@ from genomamba.errors import KernelUnavailableError
 from genomamba.kernels import selective_scan
 
 pytest.importorskip("triton")
+triton_launch = importlib.import_module("genomamba.kernels.selective_scan.triton_launch")
 # The interpreter computes with NumPy, which warns where a GPU gives inf or NaN in silence.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 
@@ -68,6 +70,22 @@ def on_device(values: Values) -> Values:
 @pytest.mark.parametrize(("length", "channels", "states", "batch", "flags"), SMALL)
 def test_agrees_with_the_reference(length: int, channels: int, states: int, batch: int, flags: str) -> None:
     values, options = case(length, channels, states, batch, flags)
+    expected = results(values, dtype=torch.float64, impl="reference", **options)
+    assert_agree(results(values, impl="triton", **options), expected)
+
+
+@pytest.mark.parametrize("flags", ["zDbshr", "s<"])
+def test_one_walk_over_all_chunks_agrees(flags: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where rows and channels fill the GPU by themselves: states between chunks are kept on the way."""
+    cut = triton_launch.plan
+
+    def in_one(batch: int, length: int, channels: int, states: int) -> Any:
+        chosen = cut(batch, length, channels, states)
+        assert chosen.n_spans == chosen.n_chunks > 1
+        return chosen._replace(span=chosen.chunk * chosen.n_chunks, n_spans=1)
+
+    monkeypatch.setattr(triton_launch, "plan", in_one)
+    values, options = case(67, 2, 4, 1, flags)
     expected = results(values, dtype=torch.float64, impl="reference", **options)
     assert_agree(results(values, impl="triton", **options), expected)
 
@@ -236,6 +254,7 @@ def test_operator_rules(kept: tuple[str, ...]) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_compiles_whole_with_any_length() -> None:
     compiled = torch.compile(
         lambda given: selective_scan(**given, dt_softplus=True, impl="triton"), fullgraph=True, dynamic=True
