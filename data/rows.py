@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import os
 from collections.abc import Iterable, Iterator
@@ -131,3 +132,11 @@ class RowTable:
 
     def _open(self) -> io.TextIOWrapper:
         return io.TextIOWrapper(open_decompressed(self.name, self.error), encoding="utf-8", newline="")
+
+
+def nearest(name: str, known: Iterable[str], shown: int = 5) -> str:
+    """The known name most like ``name``, with a question mark; the first few of them where none is like it."""
+    known = list(known)
+    if near := difflib.get_close_matches(name, known, n=1, cutoff=0.5):
+        return f"{near[0]} (did you mean that?)"
+    return ", ".join(known[:shown]) + (", …" if len(known) > shown else "") or "none"

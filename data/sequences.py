@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from genomamba.data.bed import read_bed
-from genomamba.data.labels import nearest
 from genomamba.data.reference import Reference
-from genomamba.data.rows import RowTable
+from genomamba.data.rows import RowTable, nearest
 from genomamba.errors import LabelError, RegionError
 from genomamba.genome import alphabet
 from genomamba.genome.alphabet import Ids
