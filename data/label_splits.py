@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from genomamba.data.labels import LabelledVariant, LabelledVariants, nearest
+from genomamba.data.labels import LabelledVariant, LabelledVariants
 from genomamba.data.pairs import variant_window
 from genomamba.data.reference import Reference
+from genomamba.data.rows import nearest
 from genomamba.errors import LabelError
 from genomamba.genome.variant import normalise
 

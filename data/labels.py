@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import os
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 from genomamba.data.compressed import open_decompressed
 from genomamba.data.reference import Reference
+from genomamba.data.rows import nearest
 from genomamba.data.table import VariantTable
 from genomamba.data.variants import Status, classify
 from genomamba.data.vcf import VcfReader, VcfRecord, info_value
@@ -217,14 +217,6 @@ def first_gene(info: str) -> str:
 def first_consequence(info: str) -> str:
     """First term of ClinVar's MC, empty without one."""
     return (info_value(info, "MC") or "").partition(",")[0].partition("|")[2]
-
-
-def nearest(name: str, known: Iterable[str], shown: int = 5) -> str:
-    """The known name most like ``name``, with a question mark; the first few of them where none is like it."""
-    known = list(known)
-    if near := difflib.get_close_matches(name, known, n=1, cutoff=0.5):
-        return f"{near[0]} (did you mean that?)"
-    return ", ".join(known[:shown]) + (", …" if len(known) > shown else "") or "none"
 
 
 def _label_per_alt(value: str | None, alts: int) -> tuple[str, ...]:

@@ -20,8 +20,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-import pysam
-
 from genomamba.data.compressed import open_decompressed
 from genomamba.errors import VariantFileError
 
@@ -87,6 +85,8 @@ def contig_lengths(header: list[str]) -> dict[str, int | None]:
 @contextmanager
 def quiet_htslib() -> Iterator[None]:
     """Keeps htslib's own words off stderr: what goes wrong is raised, and said once."""
+    import pysam  # only BCF needs it
+
     verbosity = pysam.set_verbosity(0)
     try:
         yield
@@ -199,6 +199,8 @@ class VcfReader:
                 yield text.removeprefix("\ufeff") if line == 1 else text
 
     def _bcf_lines(self) -> Iterator[str]:
+        import pysam
+
         line = 0
         try:
             with quiet_htslib(), pysam.VariantFile(str(self._path)) as variants:

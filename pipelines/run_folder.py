@@ -154,5 +154,8 @@ def provenance(config: Any, **facts: Any) -> dict[str, Any]:
     """What made a model: the resolved configuration, versions, and the given facts (fingerprints, figures)."""
     versions = {"genomamba": __version__, "python": platform.python_version()}
     for package in _VERSIONS:
-        versions[package] = importlib.metadata.version(package)
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # of what only some commands need
+            versions[package] = "none"
     return {"configuration": dataclasses.asdict(config), "versions": versions, **facts}

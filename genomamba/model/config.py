@@ -212,7 +212,7 @@ class MaskingConfig:
 @dataclass(frozen=True)
 class VariantHeadConfig:
     """Attributes:
-    d_hidden: width of the head's hidden layer.
+    d_hidden: width of the head's hidden layer; 0 for a linear head.
     dropout: applied to its features in training.
     flank: bases on either side of the allele whose hidden states are pooled.
     """
@@ -222,7 +222,7 @@ class VariantHeadConfig:
     flank: int = 16
 
     def __post_init__(self) -> None:
-        for field, low, high in (("d_hidden", 1, math.inf), ("dropout", 0, 0.999), ("flank", 0, math.inf)):
+        for field, low, high in (("d_hidden", 0, math.inf), ("dropout", 0, 0.999), ("flank", 0, math.inf)):
             if not low <= getattr(self, field) <= high:
                 span = f"between {low} and {high}" if high < math.inf else f"at least {low}"
                 raise ConfigError(f"it must be {span}", "change it", field=f"head.{field}", value=getattr(self, field))

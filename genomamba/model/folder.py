@@ -26,6 +26,7 @@ from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig, SequenceHeadConfig, VariantHeadConfig
 from genomamba.model.heads import VariantClassifier
 from genomamba.model.sequence_heads import SequenceModel
+from genomamba.model.trees import TreeHead, TreeShape
 
 CONFIG, WEIGHTS, CARD, PROVENANCE = "config.json", "model.safetensors", "README.md", "provenance.json"
 FORMAT = 1
@@ -52,6 +53,9 @@ def save_model(model: AnyModel, folder: str | PathLike[str], *, card: str, prove
         config["head"] = dataclasses.asdict(model.head_config)
     if isinstance(model, SequenceModel):
         config["classes"] = list(model.classes)
+    head = getattr(model, "head", None)
+    if isinstance(head, TreeHead):
+        config["trees"] = dataclasses.asdict(head.shape)
     weights = {name: t.detach().cpu().float().contiguous() for name, t in _own_tensors(model).items()}
     with whole_file(folder / WEIGHTS) as path:
         safetensors.torch.save_file(weights, path)
@@ -94,14 +98,15 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
             value=form,
         )
     model: AnyModel
+    trees = _from_json(TreeShape, config["trees"], config_path, "trees") if "trees" in config else None
     if task in TASKS:
         model = TASKS[task](model_config, impl)
     elif task == VARIANT:
         head = _from_json(VariantHeadConfig, config.get("head", {}), config_path, "head")
-        model = VariantClassifier(model_config, head, impl)
+        model = VariantClassifier(model_config, head, impl, trees)
     elif task == SEQUENCE:
         head = _from_json(SequenceHeadConfig, config.get("head", {}), config_path, "head")
-        model = SequenceModel(model_config, head, _classes(config.get("classes"), config_path), impl)
+        model = SequenceModel(model_config, head, _classes(config.get("classes"), config_path), impl, trees)
     else:
         raise CheckpointError("no such task", "install a newer genomamba", file=config_path, field="task", value=task)
     try:

@@ -11,6 +11,7 @@ from genomamba.errors import ConfigError
 from genomamba.kernels.selective_scan import Impl
 from genomamba.model.backbone import Backbone, base_log_probability
 from genomamba.model.config import ModelConfig, VariantHeadConfig
+from genomamba.model.trees import TreeHead, TreeShape
 
 
 class SequencePair(NamedTuple):
@@ -35,7 +36,9 @@ class VariantClassifier(nn.Module):
         ConfigError: the configuration looks ahead, which these features are not made for.
     """
 
-    def __init__(self, config: ModelConfig, head: VariantHeadConfig, impl: Impl = "auto") -> None:
+    def __init__(
+        self, config: ModelConfig, head: VariantHeadConfig, impl: Impl = "auto", trees: TreeShape | None = None
+    ) -> None:
         super().__init__()
         if not config.is_causal:
             raise ConfigError(
@@ -46,14 +49,7 @@ class VariantClassifier(nn.Module):
         self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False)
         if config.tie_embeddings:
             self.lm_head.weight = self.backbone.embedding.weight
-        features = 4 * config.d_model + 1
-        self.head = nn.Sequential(
-            nn.LayerNorm(features),
-            nn.Dropout(head.dropout),
-            nn.Linear(features, head.d_hidden),
-            nn.SiLU(),
-            nn.Linear(head.d_hidden, 1),
-        )
+        self.head: nn.Module = _layers(head, 4 * config.d_model + 1) if trees is None else TreeHead(trees, 2)
         # Chosen on the validation split; a slope and an intercept (Platt 1999), since training weighs both
         # classes alike and a temperature cannot move a prior.
         self.slope: Tensor
@@ -65,6 +61,14 @@ class VariantClassifier(nn.Module):
 
     def forward(self, pair: SequencePair) -> tuple[Tensor, Tensor]:
         """Returns (logit (V,), llr (V,)): the uncalibrated logit and log p(alt) - log p(ref) in nats."""
+        features, llr = self.features(pair)
+        answers = self.head(features.flatten(0, 1))
+        # Trees answer for both classes, the first of them with 0.
+        logit = answers[:, -1].view(features.shape[:2])
+        return logit.mean(dim=1), llr.mean(dim=1)
+
+    def features(self, pair: SequencePair) -> tuple[Tensor, Tensor]:
+        """What the head sees of each variant on each strand, (V, S, 4 d_model + 1), fp32, and the llr, (V, S)."""
         variants, strands, _, length = pair.ids.shape
         ids = pair.ids.reshape(-1, length)
         hidden = self.backbone(ids, final_state=False)[0]
@@ -79,11 +83,23 @@ class VariantClassifier(nn.Module):
         pooled = pooled.view(variants, strands, 2, -1)
         ref, alt = pooled[:, :, 0], pooled[:, :, 1]
         features = torch.cat([alt - ref, ref, torch.tanh(llr / 8)], dim=-1)
-        return self.head(features.float()).squeeze(-1).mean(dim=1), llr.squeeze(-1).mean(dim=1)
+        return features.float(), llr.squeeze(-1)
 
     def probability(self, logit: Tensor) -> Tensor:
         """The calibrated probability of a logit."""
         return torch.sigmoid(self.slope * logit + self.intercept)
+
+
+def _layers(head: VariantHeadConfig, width: int) -> nn.Sequential:
+    if not head.d_hidden:
+        return nn.Sequential(nn.Dropout(head.dropout), nn.Linear(width, 1))
+    return nn.Sequential(
+        nn.LayerNorm(width),
+        nn.Dropout(head.dropout),
+        nn.Linear(width, head.d_hidden),
+        nn.SiLU(),
+        nn.Linear(head.d_hidden, 1),
+    )
 
 
 def pair_llr(logits: Tensor, pair: SequencePair) -> Tensor:

@@ -12,6 +12,7 @@ from genomamba.kernels.selective_scan import Impl
 from genomamba.model.backbone import Backbone
 from genomamba.model.config import ModelConfig, Pooling, SequenceHeadConfig
 from genomamba.model.strands import at
+from genomamba.model.trees import TreeHead, TreeShape
 
 
 class Pool(nn.Module):
@@ -53,6 +54,7 @@ class SequenceModel(nn.Module):
         config: of the backbone; causal or not.
         head: pooling, strands and layers of the head.
         classes: names in the order of the outputs; none for a regression.
+        trees: of a head of boosted trees, which has no layers.
 
     Attributes:
         log_weight: (C,) log of what each class counted in training, which a calibrated answer takes back.
@@ -73,6 +75,7 @@ class SequenceModel(nn.Module):
         head: SequenceHeadConfig | None = None,
         classes: Sequence[str] = (),
         impl: Impl = "auto",
+        trees: TreeShape | None = None,
     ) -> None:
         super().__init__()
         self.config, self.classes = config, tuple(classes)
@@ -80,14 +83,15 @@ class SequenceModel(nn.Module):
         self.backbone = Backbone(config, impl)
         self.pool = Pool(config.d_model, head.pooling)
         width = config.d_model * (2 if head.strands == "joined" else 1)
-        layers: list[nn.Module] = [nn.Dropout(head.dropout)]
-        if head.d_hidden:
-            layers += [nn.Linear(width, head.d_hidden), nn.SiLU(), nn.Dropout(head.dropout)]
         outputs = max(len(self.classes), 1)
-        self.head = nn.Sequential(*layers, nn.Linear(head.d_hidden or width, outputs))
+        self.head: nn.Module = _layers(head, width, outputs) if trees is None else TreeHead(trees, outputs)
         self.register_buffer("log_weight", torch.zeros(outputs))
         for name, value in (("temperature", 1.0), ("threshold", 0.5), ("center", 0.0), ("scale", 1.0)):
             self.register_buffer(name, torch.tensor(value))
+
+    def use_head(self, head: nn.Linear | TreeHead) -> None:
+        """Puts a fitted head in the place of a linear one without hidden layer."""
+        self.head = head if isinstance(head, TreeHead) else nn.Sequential(nn.Dropout(self.head_config.dropout), head)
 
     @property
     def is_regression(self) -> bool:
@@ -126,6 +130,13 @@ class SequenceModel(nn.Module):
         if len(self.classes) == 2:
             return (probabilities[:, 1] >= self.threshold).long()
         return probabilities.argmax(-1)
+
+
+def _layers(head: SequenceHeadConfig, width: int, outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Dropout(head.dropout)]
+    if head.d_hidden:
+        layers += [nn.Linear(width, head.d_hidden), nn.SiLU(), nn.Dropout(head.dropout)]
+    return nn.Sequential(*layers, nn.Linear(head.d_hidden or width, outputs))
 
 
 class TokenModel(nn.Module):

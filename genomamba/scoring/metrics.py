@@ -71,23 +71,36 @@ def reliability(labels: NDArray, probabilities: NDArray, bins: int = 10) -> tupl
     return mean.tolist(), share.tolist()
 
 
-def _figure(statistic: Statistic, labels: NDArray, scores: NDArray, seed: int) -> Figure:
-    if len(np.unique(labels)) < 2:
-        return Figure(None)
-    few = min(np.bincount(labels.astype(int), minlength=2)) < FEWEST
+def bootstrap(statistic: Callable[[NDArray], float], labels: NDArray | None, size: int, *, seed: int = 0) -> Figure:
+    """A statistic of rows with its interval.
+
+    Args:
+        statistic: of the rows whose numbers it is given.
+        labels: classes of the rows, (N,); a resample that lacks one is drawn again, and where a class has fewer
+            than FEWEST rows there is no interval. None where the statistic is defined whatever the labels.
+        size: N.
+        seed: of the resamples.
+    """
     random = np.random.default_rng(seed)
     values: list[float] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a resample of one predicted class has an MCC of 0, which is right
-        value = float(statistic(labels, scores))
-        if few:
+        value = float(statistic(np.arange(size)))
+        known, inverse = (None, None) if labels is None else np.unique(labels, return_inverse=True)
+        if size < FEWEST or (inverse is not None and np.bincount(inverse).min() < FEWEST):
             return Figure(value)
         while len(values) < BOOTSTRAPS:
-            rows = random.integers(len(labels), size=len(labels))
-            if labels[rows].min() != labels[rows].max():
-                values.append(statistic(labels[rows], scores[rows]))
+            rows = random.integers(size, size=size)
+            if known is None or inverse is None or np.bincount(inverse[rows], minlength=len(known)).all():
+                values.append(statistic(rows))
     low, high = np.quantile(values, [0.025, 0.975])
     return Figure(value, float(low), float(high))
+
+
+def _figure(statistic: Statistic, labels: NDArray, scores: NDArray, seed: int) -> Figure:
+    if len(np.unique(labels)) < 2:
+        return Figure(None)
+    return bootstrap(lambda rows: statistic(labels[rows], scores[rows]), labels, len(labels), seed=seed)
 
 
 class Labelled(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,7 @@ from genomamba.errors import ConfigError
 
 Device = Literal["auto", "cpu", "gpu"]
 Precision = Literal["32-true", "bf16-mixed"]
+Method = Literal["full", "head", "lora", "probe"]
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,74 @@ class OptimizerConfig:
             if not low <= value <= high:
                 span = f"between {low} and {high}" if high < math.inf else f"at least {low}"
                 raise ConfigError(f"it must be {span}", "change it", field=f"optimizer.{field}", value=value)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Attributes:
+    shift: most bases by which a training sequence is moved, either way; N comes in.
+    mutate: share of its bases that are replaced by random ones.
+    """
+
+    shift: int = 0
+    mutate: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field, high in (("shift", math.inf), ("mutate", 1)):
+            value = getattr(self, field)
+            if not 0 <= value <= high:
+                raise ConfigError(
+                    "it must be at least 0" if value < 0 else "it must be at most 1",
+                    "change it",
+                    field=f"augment.{field}",
+                    value=value,
+                )
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Attributes:
+    rank: of each update.
+    alpha: updates are scaled by alpha / rank.
+    dropout: on an adapter's input in training.
+    targets: last names of the projections that are adapted.
+    """
+
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+    targets: list[str] = dataclasses.field(default_factory=lambda: ["in_proj", "x_proj", "out_proj"])
+
+    def __post_init__(self) -> None:
+        for field, low, high in (("rank", 1, math.inf), ("alpha", 1, math.inf), ("dropout", 0, 0.999)):
+            if not low <= getattr(self, field) <= high:
+                span = f"between {low} and {high}" if high < math.inf else f"at least {low}"
+                raise ConfigError(f"it must be {span}", "change it", field=f"lora.{field}", value=getattr(self, field))
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Attributes:
+    kind: of the classifier on frozen features: logistic regression (ridge for a regression), or boosted trees.
+    strengths: what the L2 penalty's inverse may be; the one that is best on dev is taken.
+    trees: most boosting rounds; dev says how many.
+    leaves: most leaves of a tree.
+    rate: learning rate of boosting.
+    """
+
+    kind: Literal["logistic", "boosting"] = "logistic"
+    strengths: list[float] = dataclasses.field(default_factory=lambda: [0.001, 0.01, 0.1, 1.0, 10.0])
+    trees: int = 200
+    leaves: int = 15
+    rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field, low in (("trees", 1), ("leaves", 2)):
+            if getattr(self, field) < low:
+                raise ConfigError(
+                    f"it must be at least {low}", "raise it", field=f"probe.{field}", value=getattr(self, field)
+                )
+        if not self.strengths or min(self.strengths) <= 0:
+            raise ConfigError("they must be above 0", "change them", field="probe.strengths", value=self.strengths)
+        if not 0 < self.rate <= 1:
+            raise ConfigError("it must lie in (0, 1]", "change it", field="probe.rate", value=self.rate)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import matthews_corrcoef, roc_auc_score
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -20,6 +20,7 @@ from genomamba.data.pairs import AllelePair, allele_pair, stack_pairs
 from genomamba.data.reference import Reference
 from genomamba.genome.variant import Variant
 from genomamba.model.heads import SequencePair, VariantClassifier
+from genomamba.tasks.calibration import best_threshold
 from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.optimizer import adamw_cosine
 from genomamba.tasks.pretrain import NonFiniteLossError
@@ -128,6 +129,4 @@ def calibrate(model: VariantClassifier, logits: Tensor, labels: Tensor) -> None:
     model.slope.fill_(float(fit.coef_[0, 0]))
     model.intercept.fill_(float(fit.intercept_[0]))
     probability = torch.sigmoid(model.slope.cpu() * logits + model.intercept.cpu())
-    candidates = torch.quantile(probability, torch.linspace(0.01, 0.99, 99))
-    scores = [matthews_corrcoef(labels.numpy(), (probability >= c).numpy()) for c in candidates]
-    model.threshold.copy_(candidates[int(np.argmax(scores))])
+    model.threshold.fill_(best_threshold(probability, labels.numpy()).value)

@@ -1,0 +1,235 @@
+"""The task of classifying whole sequences, or of predicting a value of each."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from sklearn.metrics import matthews_corrcoef
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from genomamba.data.datasets import SampleKey
+from genomamba.genome import alphabet
+from genomamba.genome.alphabet import Ids
+from genomamba.model.sequence_heads import SequenceModel
+from genomamba.scoring.sequences import stack_ids
+from genomamba.tasks.averaging import RunningMean
+from genomamba.tasks.calibration import best_threshold, fit_temperature
+from genomamba.tasks.config import AugmentConfig, OptimizerConfig
+from genomamba.tasks.optimizer import adamw_cosine
+from genomamba.tasks.pretrain import NonFiniteLossError
+
+
+class SequenceBatch(NamedTuple):
+    ids: Tensor  # (B, L), uint8
+    length: Tensor | None  # (B,), None where no row is padded
+    target: Tensor  # (B,): class, or standardised value
+    where: list[int]  # the sequences' numbers, for messages
+
+
+class TrainingSequences(Dataset[SequenceBatch]):
+    """Batches of sequences; what is done to sample i of epoch e is a pure function of (seed, e, i).
+
+    Args:
+        sequences: ids.
+        targets: (N,).
+        augment: what is done to them.
+        either_strand: whether half of them are shown as their reverse complement.
+        seed: of all of it.
+    """
+
+    def __init__(
+        self, sequences: Sequence[Ids], targets: Tensor, augment: AugmentConfig, *, either_strand: bool, seed: int
+    ) -> None:
+        self.sequences, self.targets, self.augment = sequences, targets, augment
+        self.either_strand, self.seed = either_strand, seed
+
+    def __getitems__(self, keys: list[SampleKey]) -> SequenceBatch:
+        numbers = [key.sample for key in keys]
+        ids, length = stack_ids([self._sequence(key) for key in keys])
+        return SequenceBatch(ids, length, self.targets[numbers], numbers)
+
+    def _sequence(self, key: SampleKey) -> Ids:
+        ids = self.sequences[key.sample]
+        if not (self.either_strand or self.augment.shift or self.augment.mutate):
+            return ids
+        random = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 4, key.epoch, key.sample]))
+        if self.either_strand and random.integers(2):
+            ids = alphabet.reverse_complement(ids)
+        if self.augment.shift:
+            ids = shifted(ids, int(random.integers(-self.augment.shift, self.augment.shift + 1)))
+        if self.augment.mutate:
+            hit = random.random(ids.size) < self.augment.mutate
+            ids = np.where(hit, random.integers(alphabet.A, alphabet.T + 1, ids.size, dtype=np.uint8), ids)
+        return ids
+
+
+def shifted(ids: Ids, by: int) -> Ids:
+    """Moved to the right by so many bases (to the left where negative); N comes in, what leaves is lost."""
+    by = max(-ids.size, min(ids.size, by))
+    room = np.full(abs(by), alphabet.N, dtype=ids.dtype)
+    return np.concatenate([room, ids[: ids.size - by]] if by >= 0 else [ids[-by:], room])
+
+
+class EverySequence(Dataset[SequenceBatch]):
+    """Batches of sequences as they stand."""
+
+    def __init__(self, sequences: Sequence[Ids], targets: Tensor) -> None:
+        self.sequences, self.targets = sequences, targets
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitems__(self, numbers: list[int]) -> SequenceBatch:
+        ids, length = stack_ids([self.sequences[number] for number in numbers])
+        return SequenceBatch(ids, length, self.targets[numbers], numbers)
+
+
+def as_it_is(batch: Any) -> Any:
+    """For a loader whose dataset gives whole batches."""
+    return batch
+
+
+class SequenceTask(LightningModule):
+    """Cross-entropy, or squared error; keeps the weights of the best validation, by MCC or by squared error.
+
+    Args:
+        model: to be trained; its ``log_weight``, ``center`` and ``scale`` are set.
+        optimizer: AdamW and its schedule.
+        steps: of the schedule.
+        smoothing: share of a label that is spread over all classes.
+        average: decay of the running mean of the weights that is validated and kept; 0 for the weights themselves.
+        patience: validations without improvement after which training ends; None: never.
+        frozen: whether the backbone is not trained, and so runs without dropout.
+
+    Attributes:
+        best: figures of the best validation so far.
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        optimizer: OptimizerConfig,
+        steps: int,
+        *,
+        smoothing: float = 0.0,
+        average: float = 0.0,
+        patience: int | None = None,
+        frozen: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model, self.optimizer_config, self.steps = model, optimizer, steps
+        self.smoothing, self.patience, self.frozen = smoothing, patience, frozen
+        self.best: dict[str, float] = {}
+        self._mean = RunningMean(model, average) if average else None
+        self._best_weights: dict[str, Tensor] = {}
+        self._validations = 0
+
+    def _loss(self, outputs: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+        if self.model.is_regression:
+            return F.mse_loss(outputs.float().squeeze(-1), target)
+        return F.cross_entropy(outputs.float(), target, self.model.log_weight.exp(), label_smoothing=smoothing)
+
+    def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
+        if self.frozen:
+            self.model.backbone.eval()
+        loss = self._loss(self.model(batch.ids, batch.length, given_only=True), batch.target, self.smoothing)
+        if not torch.isfinite(loss):
+            shown = ", ".join(str(number) for number in batch.where[:4])
+            raise NonFiniteLossError(
+                f"the loss is {loss.item()} at step {self.global_step}, in sequences {shown} … of the training split; "
+                "the weights were not changed; lower optimizer.lr"
+            )
+        self.log("train_loss", loss.detach(), prog_bar=True)
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self._mean is not None:
+            self._mean.update()
+
+    def on_validation_epoch_start(self) -> None:
+        self._context = ExitStack()
+        if self._mean is not None:
+            self._context.enter_context(self._mean.in_place())
+        self._outputs: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        self._outputs.append(self.model(batch.ids, batch.length).float().cpu())
+        self._targets.append(batch.target.cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        with self._context:
+            self._validated(torch.cat(self._outputs), torch.cat(self._targets))
+
+    def _validated(self, outputs: Tensor, target: Tensor) -> None:
+        self._validations += 1
+        unweighted = outputs - self.model.log_weight.cpu()
+        figures = validation_figures(unweighted, target, is_regression=self.model.is_regression)
+        loss, mcc = figures["valid_loss"], figures.get("valid_mcc", 0.0)
+        improved = not self.best or (mcc, -loss) > (self.best.get("valid_mcc", 0.0), -self.best["valid_loss"])
+        self.log_dict(figures, prog_bar=True)
+        if math.isfinite(loss) and improved:
+            self.best = {**figures, "validation": self._validations, "step": self.global_step}
+            self._best_weights = copy.deepcopy(self.model.state_dict())
+            self._best_validation = (unweighted, target)
+        elif self.patience is not None and self._validations - self.best.get("validation", 0) >= self.patience:
+            self.trainer.should_stop = True
+
+    def take_best(self) -> bool:
+        """Gives the model the best weights, calibrated; False where nothing was validated yet."""
+        if not self.best:
+            return False
+        self.model.load_state_dict(self._best_weights)
+        if not self.model.is_regression:
+            calibrate_sequences(self.model, *self._best_validation)
+        return True
+
+    def configure_optimizers(self) -> Any:
+        optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def validation_figures(unweighted: Tensor, target: Tensor, *, is_regression: bool) -> dict[str, float]:
+    """What a validation logs and is judged by; of two classes, the MCC at its best threshold.
+
+    Args:
+        unweighted: outputs less the model's ``log_weight``, (N, C).
+        target: classes, or standardised values, (N,).
+        is_regression: which of the two.
+    """
+    if is_regression:
+        loss = float(F.mse_loss(unweighted.squeeze(-1), target))
+        spread = float(target.var(unbiased=False))
+        return {"valid_loss": loss, **({"valid_r2": 1 - loss / spread} if spread else {})}
+    loss = float(F.cross_entropy(unweighted, target))
+    if unweighted.shape[1] == 2:
+        mcc = best_threshold(unweighted.softmax(-1)[:, 1], target.numpy()).mcc
+    else:
+        mcc = float(matthews_corrcoef(target.numpy(), unweighted.argmax(-1).numpy()))
+    return {"valid_loss": loss, "valid_mcc": mcc}
+
+
+@torch.no_grad()
+def calibrate_sequences(model: SequenceModel, unweighted: Tensor, target: Tensor) -> None:
+    """Sets the temperature, and for two classes the threshold, by the validation split.
+
+    Args:
+        model: changed in place.
+        unweighted: logits of the validation split less the model's ``log_weight``, (N, C).
+        target: classes, (N,).
+    """
+    temperature = fit_temperature(unweighted, target)
+    model.temperature.fill_(temperature)
+    if len(model.classes) == 2:
+        probability = (unweighted.double() / temperature).softmax(-1)[:, 1]
+        model.threshold.fill_(best_threshold(probability, target.numpy()).value)

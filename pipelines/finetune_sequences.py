@@ -1,0 +1,207 @@
+"""Train a classifier, or a regression, of whole sequences: from a pretrained model, or from scratch.
+
+The input is a table with the columns sequence, label and split (train, dev, test), or FASTA or BED with --labels. The
+dev split chooses the epoch, the temperature and the threshold; where there is none, a share of train takes its place.
+Splits that share a sequence or its reverse complement are refused, or with --leaks drop what is shared leaves
+training. Measure the model by `genomamba evaluate sequences`.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from genomamba.model.config import ModelConfig, SequenceHeadConfig
+from genomamba.pipelines.option import option
+from genomamba.tasks.config import AugmentConfig, Device, LoraConfig, Method, OptimizerConfig, Precision, ProbeConfig
+
+if TYPE_CHECKING:
+    from genomamba.model.sequence_heads import SequenceModel
+
+
+@dataclass(frozen=True)
+class Config:
+    input: str = option("table of sequence, label and split; FASTA or BED with --labels", short="-i")
+    output: str = option("run folder to create", short="-o")
+    model: str | None = option("run folder of `pretrain`; from scratch when not given", None, short="-m")
+    labels: str | None = option("table of name, label and split, for FASTA and BED", None)
+    reference: str | None = option("FASTA that a BED stands on", None, short="-r")
+    columns: list[str] = option("other names of columns, such as label=y split=part", [])
+    task: Literal["classification", "regression"] = option("what labels are: names, or numbers", "classification")
+    method: Method = option("train everything, the head, low-rank updates, or a probe of frozen features", "full")
+    leaks: Literal["refuse", "drop"] = option("what happens to sequences that splits share", "refuse")
+    dev_share: float = option("share of train that becomes dev where the input has none", 0.1, at_least=0)
+    class_weights: Literal["none", "balanced"] = option("balanced: each class counts alike in training", "none")
+    batch_size: int = option("sequences per step", 32, at_least=1)
+    epochs: int = option("passes over the training sequences", 10, at_least=1)
+    patience: int | None = option("epochs without a better dev figure before training ends", 3, at_least=1)
+    max_minutes: float | None = option("end training after so long", None, at_least=0)
+    smoothing: float = option("share of a label that is spread over all classes", 0.0, at_least=0)
+    average: float = option("decay of a running mean of weights, which is then what is kept; 0: none", 0.0, at_least=0)
+    dropout: float | None = option(
+        "in the blocks of the pretrained model; as it has it when not given", None, at_least=0
+    )
+    seed: int = option("of weights, order, strands and the dev share", 0, at_least=0)
+    workers: int = option("loader processes", 0, short="-@", at_least=0)
+    device: Device = option("where to train", "auto")
+    precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
+    rna: bool = option("read U as T", False)
+    force: bool = option("replace an existing run folder", False)
+    head: SequenceHeadConfig = option("the head", SequenceHeadConfig())
+    architecture: ModelConfig = option("of a model from scratch", ModelConfig())
+    lora: LoraConfig = option("of --method lora", LoraConfig())
+    probe: ProbeConfig = option("of --method probe", ProbeConfig())
+    augment: AugmentConfig = option("what is done to training sequences", AugmentConfig())
+    optimizer: OptimizerConfig = option("AdamW and its schedule", OptimizerConfig(lr=1e-3))
+
+
+def run(config: Config) -> int:
+    from lightning import seed_everything
+
+    from genomamba.data.sequence_splits import check_split, sequence_keys, split_sequences
+    from genomamba.data.sequences import class_names
+    from genomamba.model.folder import save_model
+    from genomamba.pipelines.fit_sequences import fit, fit_frozen, set_scales
+    from genomamba.pipelines.run_folder import check_free, new_run, provenance
+    from genomamba.pipelines.sequence_input import load_sequences, save_seen
+    from genomamba.tasks.trainer import resolve_device
+
+    inputs = (config.input, config.model, config.labels, config.reference)
+    check_free(config.output, force=config.force, inputs=inputs)
+    check_options(config)
+    device = resolve_device(config.device)
+    is_regression = config.task == "regression"
+    found = load_sequences(config)
+    splits = split_sequences(
+        found, leaks=config.leaks, dev_share=config.dev_share, seed=config.seed, regression=is_regression
+    )
+    classes = [] if is_regression else class_names([item.label for item in splits.train])
+    for name in ("train", "dev"):
+        check_split(getattr(splits, name), name, classes, found.source)
+    if len(classes) > MOST_CLASSES:
+        refuse_many_classes(classes, found.source)
+    for reason, count in splits.dropped.items():
+        print(f"{found.source}: left out {count:,} sequences, {reason}", file=sys.stderr)
+    seed_everything(config.seed, verbose=False)
+    model, pretrained = make_model(config, classes)
+    weights = set_scales(model, splits.train, config, found.source)
+    with new_run(config.output, config, force=config.force, inputs=inputs) as folder:
+        if config.method == "probe":
+            dev, stopped = fit_frozen(config, model, splits, weights, found.source, device), None
+        else:
+            dev, stopped = fit(config, model, splits, found.source, folder)
+        facts: dict[str, Any] = {
+            "input": config.input,
+            "pretrained": pretrained,
+            "method": config.method,
+            "classes": classes,
+            "counts": {name: len(getattr(splits, name)) for name in ("train", "dev", "test")},
+            "dropped": splits.dropped,
+            "longest": max(item.ids.size for item in splits.train),
+            "dev": dev,
+            "parameters": sum(p.numel() for p in model.parameters()),
+        }
+        save_seen(folder, sequence_keys([*splits.train, *splits.dev]))
+        save_model(model, folder, card=card(config, facts), provenance=provenance(config, **facts))
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in dev.items() if name.startswith("valid_"))
+        print(f"{folder}: on dev, which chose it: {shown}; trained on {len(splits.train):,} sequences", file=sys.stderr)
+    if stopped is not None:
+        print(f"{stopped.how}; what was best until then is kept in {config.output}", file=sys.stderr)
+        return stopped.exit_code
+    return 0
+
+
+MOST_CLASSES = 200
+
+
+def check_options(config: Config) -> None:
+    """Raises ConfigError where options do not go together."""
+    from genomamba.errors import ConfigError
+
+    if config.model is None and config.method != "full":
+        raise ConfigError(
+            "without a pretrained model there is nothing to keep", "give -m", field="method", value=config.method
+        )
+    if config.model is not None and config.architecture != ModelConfig():
+        raise ConfigError("a pretrained model has its own", "leave out -m to train from scratch", field="architecture")
+    for field in ("smoothing", "average", "dev_share", "dropout"):
+        value = getattr(config, field)
+        if value is not None and value >= 1:
+            raise ConfigError("it must be below 1", "lower it", field=field, value=value)
+    if config.method == "probe" and (config.head.d_hidden or config.head.pooling == "attention"):
+        raise ConfigError(
+            "a probe has no layers that training could fit",
+            "set --head.d_hidden 0, and --head.pooling mean, max or last",
+            field="method",
+            value="probe",
+        )
+    if config.task == "regression" and (config.smoothing or config.class_weights != "none"):
+        raise ConfigError("a regression has no classes", "leave out --smoothing and --class-weights", field="task")
+
+
+def refuse_many_classes(classes: list[str], source: str) -> None:
+    """Raises LabelError: numbers were probably meant as numbers."""
+    from genomamba.errors import LabelError
+
+    raise LabelError(
+        f"there are {len(classes):,} classes, such as {', '.join(classes[:3])}",
+        "pass --task regression if labels are numbers",
+        file=source,
+        field="label",
+    )
+
+
+def make_model(config: Config, classes: list[str]) -> tuple[SequenceModel, dict[str, str] | None]:
+    """The model before training, and where its weights come from.
+
+    Raises:
+        CheckpointError: ``model`` is no language model.
+    """
+    import dataclasses
+    import os
+
+    from genomamba.errors import CheckpointError
+    from genomamba.model.backbone import CausalLM, MaskedLM
+    from genomamba.model.folder import initialise_backbone, load_model, weights_fingerprint
+    from genomamba.model.sequence_heads import SequenceModel
+
+    if config.model is None:
+        return SequenceModel(config.architecture, config.head, classes), None
+    pretrained = load_model(config.model)
+    if not isinstance(pretrained, CausalLM | MaskedLM):
+        raise CheckpointError("it is no language model", "give a run folder of `pretrain`", file=config.model)
+    architecture = pretrained.config
+    if config.dropout is not None:
+        architecture = dataclasses.replace(architecture, dropout=config.dropout)
+    model = SequenceModel(architecture, config.head, classes)
+    initialise_backbone(model, pretrained)
+    return model, {"path": os.path.abspath(config.model), "weights": weights_fingerprint(config.model)}
+
+
+def card(config: Config, facts: dict[str, Any]) -> str:
+    """The model card."""
+    what = f"Classes: {', '.join(facts['classes'])}." if facts["classes"] else "It predicts a value."
+    made = f"from `{config.model}` ({config.method})" if config.model else "from scratch"
+    dropped = "; ".join(f"{count:,} {reason}" for reason, count in facts["dropped"].items()) or "none"
+    figures = ", ".join(f"{name[6:]} {value:.4f}" for name, value in facts["dev"].items() if name.startswith("valid_"))
+    counts = facts["counts"]
+    return f"""# Model of whole sequences
+
+{facts["parameters"]:,} parameters, trained {made} on {counts["train"]:,} sequences of `{config.input}`, up to
+{facts["longest"]:,} bases each; seed {config.seed}. {what}
+
+- Strands: {STRANDS[config.head.strands]}.
+- Chosen and calibrated on {counts["dev"]:,} dev sequences: {figures}.
+- Left out: {dropped}.
+- Held out: {counts["test"]:,} test sequences. Measure it with `genomamba evaluate sequences`.
+
+Research use only; it has not been evaluated for clinical use.
+"""
+
+
+STRANDS = {
+    "both": "the answers for a sequence and for its reverse complement are averaged",
+    "given": "a sequence is read as it is given",
+    "joined": "one head reads both strands, and knows which was given",
+}

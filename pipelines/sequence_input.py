@@ -1,0 +1,88 @@
+"""Labelled sequences as `finetune sequences` and `evaluate sequences` are given them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genomamba.data.sequences import Columns, LabelledSequences, read_named_sequences, read_sequence_table
+from genomamba.errors import CheckpointError, ConfigError
+from genomamba.files import whole_file
+from genomamba.pipelines.open_reference import open_reference
+
+SEEN = "seen.npy"
+
+
+class SequenceOptions(Protocol):
+    """The options that say where sequences and labels are."""
+
+    @property
+    def input(self) -> str: ...
+    @property
+    def labels(self) -> str | None: ...
+    @property
+    def reference(self) -> str | None: ...
+    @property
+    def columns(self) -> list[str]: ...
+    @property
+    def rna(self) -> bool: ...
+
+
+def load_sequences(options: SequenceOptions, strata: tuple[str, ...] = ()) -> LabelledSequences:
+    """A table by itself; with ``labels`` a FASTA, and with ``reference`` too a BED on it.
+
+    Raises:
+        ConfigError: options that do not go together, or ``columns`` that are not understood.
+        LabelError: see `data.sequences`.
+    """
+    columns = _columns(options.columns)._replace(strata=tuple(name.lower() for name in strata))
+    if options.labels is None:
+        if options.reference is not None:
+            raise ConfigError("a BED needs labels", "give --labels, a table of name and label", field="reference")
+        return read_sequence_table(options.input, columns, rna=options.rna)
+    if options.reference is None:
+        return read_named_sequences(open_reference(options.input, rna=options.rna), options.labels, columns)
+    return read_named_sequences(
+        open_reference(options.reference, rna=options.rna), options.labels, columns, options.input
+    )
+
+
+def _columns(words: list[str]) -> Columns:
+    known = ("sequence", "label", "split", "name")
+    given: dict[str, Any] = {}
+    for word in words:
+        field, equals, column = word.partition("=")
+        if field not in known or not equals or not column:
+            raise ConfigError(
+                "it is not understood", f"write FIELD=COLUMN, of {', '.join(known)}", field="columns", value=word
+            )
+        given[field] = column.lower()
+    return Columns(**given)
+
+
+def save_seen(folder: Path, keys: NDArray[np.uint64]) -> None:
+    """Writes what the model was trained and calibrated on, as hashes."""
+    with whole_file(folder / SEEN) as path:
+        buffer = io.BytesIO()
+        np.save(buffer, keys, allow_pickle=False)
+        path.write_bytes(buffer.getvalue())
+
+
+def load_seen(folder: str) -> NDArray[np.uint64]:
+    """What `save_seen` wrote.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    path = Path(folder) / SEEN
+    try:
+        keys = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"it cannot be read ({error})", "give a whole run folder", file=path) from error
+    if keys.dtype != np.uint64 or keys.ndim != 1:
+        raise CheckpointError("it holds no hashes", "give a whole run folder", file=path)
+    return keys

@@ -1,0 +1,478 @@
+"""`finetune sequences` and `evaluate sequences`, through the command line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cli_process
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+import torch
+from world import RunCli, World, write_reference
+
+import genomamba
+from genomamba.genome import alphabet
+from genomamba.model.backbone import MaskedLM
+from genomamba.model.config import ModelConfig
+from genomamba.model.folder import save_model
+from genomamba.model.sequence_heads import SequenceModel
+from genomamba.scoring import metrics
+
+SMALL = (
+    "--architecture.d_model 16 --architecture.n_layer 1 --architecture.d_state 4 --batch-size 16 --device cpu".split()
+)
+QUICK = "--epochs 6 --optimizer.lr 2e-2".split()
+CLASSES = {"at": 0.2, "gc": 0.8, "even": 0.5}
+
+
+def rows(classes: int = 2, *, per_class: int = 40, seed: int = 0) -> list[tuple[str, str, str]]:
+    """Sequences of 20 to 60 bases whose class, and value, is their GC content; splits 60:20:20."""
+    random = np.random.default_rng(seed)
+    made = []
+    for name, gc in list(CLASSES.items())[:classes]:
+        for number in range(per_class):
+            chances = [(1 - gc) / 2, gc / 2, gc / 2, (1 - gc) / 2]
+            text = "".join(random.choice(list("ACGT"), int(random.integers(20, 61)), p=chances))
+            made.append((text, name, ("train", "train", "train", "dev", "test")[number % 5]))
+    return made
+
+
+def gc_share(text: str) -> float:
+    return sum(letter in "GC" for letter in text) / len(text)
+
+
+def write_table(path: Path, made: list[tuple[str, ...]], header: str = "sequence,label,split") -> Path:
+    path.write_text("\n".join([header, *(",".join(row) for row in made)]) + "\n")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "BOOTSTRAPS", 10)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two classes from scratch, ``model``, beside its table, ``table.csv``."""
+    from genomamba.pipelines.cli import main
+
+    folder = tmp_path_factory.mktemp("sequences")
+    table = write_table(folder / "table.csv", rows())
+    words = ["finetune", "sequences", "-i", str(table), "-o", str(folder / "model"), *SMALL, *QUICK]
+    assert main(words) == 0
+    return folder
+
+
+def figures_of(run_cli: RunCli, table: Path, model: Path, out: Path, *words: object) -> dict:
+    result = run_cli("evaluate", "sequences", "-i", table, "-m", model, "-o", out, "--device", "cpu", *words)
+    assert result.code == 0, result.err
+    return json.loads(out.read_text())
+
+
+def test_classes_are_learned_and_measured(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
+    found = figures_of(run_cli, trained / "table.csv", trained / "model", tmp_path / "e.json")
+    assert found["sequences"] == 16
+    assert found["classes"] == {"at": 8, "gc": 8}
+    assert found["overall"]["MCC"][0] > 0.8
+    assert set(found["overall"]) == {"MCC", "AUROC", "AUPRC", "accuracy", "F1", "Brier", "ECE"}
+    made = json.loads((trained / "model" / "provenance.json").read_text())
+    assert made["counts"] == {"train": 48, "dev": 16, "test": 16}
+    assert made["dev"]["valid_mcc"] > 0.8
+    card = (trained / "model" / "README.md").read_text()
+    assert "from scratch on 48 sequences" in card
+
+
+def test_predictions_agree_with_the_model_itself_on_either_strand(
+    run_cli: RunCli, trained: Path, tmp_path: Path
+) -> None:
+    figures_of(
+        run_cli, trained / "table.csv", trained / "model", tmp_path / "e.json", "--predictions", tmp_path / "p.tsv"
+    )
+    model = genomamba.load_model(trained / "model")
+    assert isinstance(model, SequenceModel)
+    texts = [line.split(",")[0] for line in (trained / "table.csv").read_text().splitlines()]
+    with (tmp_path / "p.tsv").open() as stream:
+        predicted = list(csv.DictReader(stream, delimiter="\t"))
+    assert len(predicted) == 16
+    for row in predicted:
+        ids = alphabet.encode(texts[int(row["line"]) - 1])
+        for strand in (ids, alphabet.reverse_complement(ids)):
+            with torch.no_grad():
+                probability = model.probabilities(model(torch.from_numpy(strand.copy()).unsqueeze(0)))[0]
+            assert float(row["p_gc"]) == pytest.approx(float(probability[1]), abs=1e-4)
+            assert (row["predicted"] == "gc") == bool(probability[1] >= model.threshold)
+
+
+def test_the_same_seed_gives_the_same_model_whatever_the_workers(
+    run_cli: RunCli, trained: Path, tmp_path: Path
+) -> None:
+    words = ("finetune", "sequences", "-i", trained / "table.csv", *SMALL, "--epochs", 1, "--augment.shift", 2)
+    for name, more in (("a", ()), ("b", ("-@", 1)), ("c", ("--seed", 1))):
+        assert run_cli(*words, "-o", tmp_path / name, *more).code == 0
+    weights = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in "abc"}
+    assert weights["a"] == weights["b"] != weights["c"]
+
+
+@pytest.mark.parametrize("form", ["tsv", "csv.gz", "parquet"])
+def test_every_form_of_table_gives_the_same_figures(run_cli: RunCli, trained: Path, tmp_path: Path, form: str) -> None:
+    table, other = trained / "table.csv", tmp_path / f"t.{form}"
+    if form == "parquet":
+        pyarrow.parquet.write_table(pyarrow.csv.read_csv(table), other)
+    elif form == "tsv":
+        other.write_text(table.read_text().replace(",", "\t"))
+    else:
+        other.write_bytes(gzip.compress(table.read_bytes()))
+    found, expected = (
+        figures_of(run_cli, path, trained / "model", tmp_path / "e.json", "--force")["overall"]
+        for path in (other, table)
+    )
+    assert found == expected
+
+
+def test_three_classes_with_weights_every_reading_and_pooling(run_cli: RunCli, tmp_path: Path) -> None:
+    made = rows(3, per_class=40)
+    table = write_table(tmp_path / "t.csv", made[:100])  # fewer of the last class
+    for strands, pooling in (("given", "max"), ("joined", "attention"), ("both", "mean")):
+        out = tmp_path / strands
+        words = ("--head.strands", strands, "--head.pooling", pooling, "--class-weights", "balanced", "--average", 0.5)
+        result = run_cli("finetune", "sequences", "-i", table, "-o", out, *SMALL, *QUICK, *words, "--epochs", 8)
+        assert result.code == 0, result.err
+        found = figures_of(run_cli, table, out, tmp_path / "e.json", "--force")
+        assert found["overall"]["AUROC"][0] > 0.7, (strands, found["overall"])
+        model = genomamba.load_model(out)
+        assert isinstance(model, SequenceModel)
+        assert model.classes == ("at", "even", "gc")
+        assert model.log_weight[1] > model.log_weight[0]
+
+
+def test_a_regression_answers_in_its_labels_unit(run_cli: RunCli, tmp_path: Path) -> None:
+    made = [(text, f"{100 * gc_share(text):.2f}", split) for text, _, split in rows(3)]
+    table = write_table(tmp_path / "t.csv", made)
+    words = ("--task", "regression", *SMALL, "--epochs", 6, "--optimizer.lr", "3e-2")
+    result = run_cli("finetune", "sequences", "-i", table, "-o", tmp_path / "m", *words)
+    assert result.code == 0, result.err
+    found = figures_of(run_cli, table, tmp_path / "m", tmp_path / "e.json", "--predictions", tmp_path / "p.tsv")
+    assert found["overall"]["Pearson"][0] > 0.9
+    assert found["overall"]["MAE"][0] < 10
+    predicted = np.genfromtxt(tmp_path / "p.tsv", names=True)
+    assert found["overall"]["MAE"][0] == pytest.approx(
+        np.abs(predicted["label"] - predicted["predicted"]).mean(), rel=1e-3
+    )
+
+
+def test_a_pretrained_model_is_the_start(run_cli: RunCli, world: World, trained: Path, tmp_path: Path) -> None:
+    table = trained / "table.csv"
+    save_model(
+        MaskedLM(ModelConfig(d_model=16, n_layer=1, bidirectional=True)), tmp_path / "lm", card="", provenance={}
+    )
+    for number, model in enumerate((world.pretrained, tmp_path / "lm")):
+        out = tmp_path / str(number)
+        result = run_cli(
+            *("finetune", "sequences", "-i", table, "-m", model, "-o", out, "--epochs", 1, "--device", "cpu"),
+            *("--optimizer.lr", 1e-9, "--optimizer.weight_decay", 0),
+        )
+        assert result.code == 0, result.err
+        before, after = genomamba.load_model(model), genomamba.load_model(out)
+        for name, tensor in before.backbone.state_dict().items():
+            torch.testing.assert_close(after.backbone.state_dict()[name], tensor, rtol=1e-4, atol=1e-4)
+        assert str(model) in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize("method", ["head", "lora", "probe", "boosting"])
+def test_every_method_learns_and_leaves_a_plain_folder(
+    run_cli: RunCli, world: World, trained: Path, tmp_path: Path, method: str
+) -> None:
+    how = {"boosting": "--method probe --probe.kind boosting --probe.trees 20".split()}.get(
+        method, ["--method", method]
+    )
+    words = ("-i", trained / "table.csv", "-m", world.pretrained, "--device", "cpu", "--batch-size", 16, *how)
+    result = run_cli("finetune", "sequences", *words, "-o", tmp_path / "m", "--epochs", 5, "--optimizer.lr", 2e-2)
+    assert result.code == 0, result.err
+    found = figures_of(run_cli, trained / "table.csv", tmp_path / "m", tmp_path / "e.json")
+    assert found["overall"]["AUROC"][0] > 0.8
+    # the pretrained weights stay, but for the low-rank updates, which are added in
+    before, after = genomamba.load_model(world.pretrained), genomamba.load_model(tmp_path / "m")
+    assert before.state_dict().keys() - after.state_dict().keys() == {"lm_head.weight"}
+    changed = [
+        name
+        for name, tensor in before.backbone.state_dict().items()
+        if not torch.equal(after.backbone.state_dict()[name], tensor)
+    ]
+    if method == "lora":
+        assert changed
+        assert all(name.endswith(("in_proj.weight", "x_proj.weight", "out_proj.weight")) for name in changed)
+    else:
+        assert not changed
+
+
+def test_a_regression_by_each_probe(run_cli: RunCli, world: World, tmp_path: Path) -> None:
+    made = [(text, f"{100 * gc_share(text):.2f}", split) for text, _, split in rows(3)]
+    table = write_table(tmp_path / "t.csv", made)
+    words = ("-i", table, "-m", world.pretrained, "--task", "regression", "--method", "probe", "--device", "cpu")
+    for kind in ("logistic", "boosting"):
+        more = ("--probe.kind", kind, "--probe.trees", 30, "-o", tmp_path / kind)
+        result = run_cli("finetune", "sequences", *words, *more)
+        assert result.code == 0, result.err
+        found = figures_of(run_cli, table, tmp_path / kind, tmp_path / "e.json", "--force")
+        assert found["overall"]["Spearman"][0] > 0.8
+
+
+def test_fasta_and_bed_with_labels(run_cli: RunCli, world: World, genome: dict[str, str], tmp_path: Path) -> None:
+    made = rows()
+    names = [f"s{number}" for number in range(len(made))]
+    fasta = write_reference(tmp_path / "s.fa", {name: text for name, (text, *_) in zip(names, made, strict=True)})
+    labels = [(name, label, split) for name, (_, label, split) in zip(names, made, strict=True)]
+    table = write_table(tmp_path / "labels.csv", labels, "name,label,split")
+    out = tmp_path / "fasta"
+    words = ("--labels", table, *SMALL, *QUICK)
+    result = run_cli("finetune", "sequences", "-i", fasta, "-o", out, *words)
+    assert result.code == 0, result.err
+    found = figures_of(run_cli, fasta, out, tmp_path / "e.json", "--labels", table)
+    assert found["overall"]["MCC"][0] > 0.8
+
+    bed, labels = tmp_path / "r.bed", []
+    with bed.open("w") as stream:
+        for number in range(40):
+            stream.write(f"chrA\t{200 * number}\t{200 * number + 50}\tr{number}\t0\t{'+-'[number % 2]}\n")
+            labels.append((f"r{number}", "ab"[number % 2], ("train", "dev", "test", "train")[number // 2 % 4]))
+    table = write_table(tmp_path / "bed.csv", labels, "name,y,split")
+    words = ("-r", world.reference, "--labels", table, "--columns", "label=y")
+    result = run_cli("finetune", "sequences", "-i", bed, "-o", tmp_path / "bed", *words, *SMALL, "--epochs", 1)
+    assert result.code == 0, result.err
+    found = figures_of(run_cli, bed, tmp_path / "bed", tmp_path / "e2.json", *words)
+    assert found["classes"] == {"a": 5, "b": 5}
+
+
+def test_figures_within_strata_and_na_where_there_is_one_class(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
+    made = [(text, label, "test", "one" if label == "at" else "two") for text, label, _ in rows(seed=7)]
+    table = write_table(tmp_path / "t.csv", made, "sequence,label,split,Kind")
+    result = run_cli(
+        *("evaluate", "sequences", "-i", table, "-m", trained / "model", "--strata", "Kind"),
+        *("-o", tmp_path / "e.json", "--device", "cpu"),
+    )
+    assert result.code == 0, result.err
+    (within,) = json.loads((tmp_path / "e.json").read_text())["within"].values()
+    assert [(row["stratum"], row["sequences"], row["MCC"]) for row in within] == [
+        ("one", 40, [None, None, None]),
+        ("two", 40, [None, None, None]),
+    ]
+    assert within[0]["accuracy"][0] > 0.8
+    assert "within Kind" in result.out
+    assert " NA " in result.out
+
+
+def test_what_splits_share_is_refused_or_dropped_with_its_count(run_cli: RunCli, tmp_path: Path) -> None:
+    made = rows()
+    test = next(row for row in made if row[2] == "test")
+    other = alphabet.decode(alphabet.reverse_complement(alphabet.encode(test[0])))
+    table = write_table(tmp_path / "t.csv", [*made, (other, test[1], "train"), (test[0], test[1], "test")])
+    words = ("finetune", "sequences", "-i", table, "-o", tmp_path / "m", *SMALL, "--epochs", 1)
+    refused = run_cli(*words)
+    assert refused.code == 2
+    first, second = made.index(test) + 2, len(made) + 2
+    assert refused.err == (
+        f"{table}: split: test (line {first}) and train (line {second}) hold a sequence and its reverse complement; "
+        "1 sequences are concerned; pass --leaks drop to leave them out of training, or correct the splits\n"
+    )
+    assert not (tmp_path / "m").exists()
+    dropped = run_cli(*words, "--leaks", "drop")
+    assert dropped.code == 0, dropped.err
+    assert "left out 1 sequences, in train and in test" in dropped.err
+    assert "left out 1 sequences, twice in test" in dropped.err
+
+
+def test_evaluate_refuses_what_training_has_seen(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
+    seen = next(row for row in rows() if row[2] == "train")
+    other = alphabet.decode(alphabet.reverse_complement(alphabet.encode(seen[0])))
+    table = write_table(tmp_path / "t.csv", [*rows(seed=5)[:60], (other, seen[1])], "sequence,label")
+    table.write_text("\n".join(",".join(line.split(",")[:2]) for line in table.read_text().splitlines()) + "\n")
+    words = ("evaluate", "sequences", "-i", table, "-m", trained / "model", "--device", "cpu")
+    refused = run_cli(*words)
+    assert refused.code == 2
+    assert f"{table}:62: sequence: the model was trained or calibrated on 1 of 61 sequences" in refused.err
+    result = run_cli(*words, "--leaks", "drop")
+    assert result.code == 0
+    assert "left out 1 sequences, seen in training" in result.err
+
+
+def bad_rows() -> Iterator[tuple[str, list[tuple[str, ...]], str]]:
+    good = rows()
+    yield "NaN", [*good, ("ACGT", "NaN", "train")], ":82: label=NaN: this is no label"  # 52
+    yield "no label", [*good, ("ACGT", "", "train")], ":82: label: this is no label"
+    yield "unknown", [*good, ("ACGTA", "x", "dev")], ":82: label=x: training has no such class; it has at, gc"
+    yield "one class", [(t, "at", s) for t, _, s in good], ": split=train: the split has 48 sequences, all of class at"
+    yield "one in dev", [r for r in good if r[1:] != ("gc", "dev")], ": split=dev: the split has 8 sequences, all"  # 53
+    yield "no split", [*good, ("ACGT", "at", "tarin")], ":82: split=tarin: no such split; write train, dev or test"
+    yield "protein", [*good, ("MKLE", "at", "train")], ":82: sequence=MKLE: 'L' at base 3 is no nucleotide"
+    yield "gap", [*good, ("AC-T", "at", "train")], ":82: sequence=AC-T: '-' at base 3 is no nucleotide"
+    yield "U", [*good, ("ACGU", "at", "train")], ":82: sequence=ACGU: 'U' at base 4 is no nucleotide; pass --rna"
+    yield "empty", [*good, ("", "at", "train")], ":82: sequence: the sequence is empty"
+    yield "columns", [*good, ("ACGT", "at")], ":82: the row has 2 columns where the header has 3"
+
+
+@pytest.mark.parametrize(("made", "words"), [pytest.param(*case[1:], id=case[0]) for case in bad_rows()])
+def test_bad_rows_are_refused_by_line(run_cli: RunCli, tmp_path: Path, made: list[tuple[str, ...]], words: str) -> None:
+    table = write_table(tmp_path / "t.csv", made)
+    result = run_cli("finetune", "sequences", "-i", table, "-o", tmp_path / "m", *SMALL)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"{table}{words}"), result.err
+    assert result.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--method lora", "method=lora: without a pretrained model there is nothing to keep; give -m"),
+        ("--smoothing 1", "smoothing=1.0: it must be below 1"),
+        ("--head.pooling median", "head.pooling=median: expected one of 'mean', 'max', 'last', 'attention'; see "),
+        ("--architecture.dmodel 3", "--architecture.dmodel: unknown option; the nearest is --architecture.d_model"),
+        ("--columns label", "columns=label: it is not understood; write FIELD=COLUMN"),
+        ("--columns label=y", "table.csv: y: there is no such column; there is sequence, label, split"),
+        ("--task regression", "table.csv:2: label=at: a regression needs a finite number"),
+        ("--task regression --smoothing 0.1", "task: a regression has no classes"),
+        ("-r genome.fa", "reference: a BED needs labels"),
+        ("--device gpu", "device=gpu: torch finds no GPU"),
+        ("--augment.mutate 2", "augment.mutate=2.0: it must be at most 1"),
+        ("--augment.shift -1", "augment.shift=-1: it must be at least 0"),
+        ("--lora.rank 0", "lora.rank=0: it must be at least 1"),
+        ("--probe.trees 0", "probe.trees=0: it must be at least 1"),
+    ],
+)
+def test_options_that_cannot_be_are_named(
+    run_cli: RunCli, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, line: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = run_cli("finetune", "sequences", "-i", trained / "table.csv", "-o", tmp_path / "m", *words.split())
+    assert result.code == 2
+    assert result.err.removeprefix(f"{trained}/").startswith(line), result.err
+    assert result.err.count("\n") == 1
+    assert not (tmp_path / "m").exists()
+
+
+def test_sequences_without_a_base_are_left_out_and_counted(run_cli: RunCli, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.csv", [*rows(), ("NNNN", "at", "train"), ("nnRY", "gc", "test")])  # 65
+    result = run_cli("finetune", "sequences", "-i", table, "-o", tmp_path / "m", *SMALL, "--epochs", 1)
+    assert result.code == 0, result.err
+    assert "left out 2 sequences, no base in it" in result.err
+    nothing = write_table(tmp_path / "n.csv", [("NNNN", "at", "train")])
+    result = run_cli("finetune", "sequences", "-i", nothing, "-o", tmp_path / "n", *SMALL)
+    assert (result.code, result.err) == (2, f"{nothing}: no sequence in it has a base; check how it was made\n")
+
+
+def test_names_and_labels_must_fit(run_cli: RunCli, tmp_path: Path) -> None:
+    fasta = write_reference(tmp_path / "s.fa", {"a": "ACGT", "b": "CCGT"})
+    words = ("finetune", "sequences", "-i", fasta, "-o", tmp_path / "m", "--labels", tmp_path / "l.csv")
+    for labels, line in (
+        ([("a", "x")], f"{fasta}:2: name=b: {tmp_path}/l.csv has no label for it"),
+        ([("a", "x"), ("b", "y"), ("c", "y")], f"{tmp_path}/l.csv:4: name=c: {fasta} has no sequence of this name (1 "),
+        ([("a", "x"), ("a", "y"), ("b", "y")], f"{tmp_path}/l.csv:3: name=a: the name stands twice"),
+    ):
+        write_table(tmp_path / "l.csv", labels, "name,label")
+        result = run_cli(*words)
+        assert result.code == 2
+        assert result.err.startswith(line), result.err
+
+
+def test_bad_regions_are_refused(run_cli: RunCli, world: World, tmp_path: Path) -> None:
+    write_table(tmp_path / "l.csv", [("r", "x")], "name,label")
+    words = ("-r", world.reference, "--labels", tmp_path / "l.csv", "-o", tmp_path / "m")
+    for text, line in (
+        ("chrA\t9\t5\tr", ":1: end=5: it lies before the start, 9"),  # 26
+        ("chrA\t9\t9\tr", ":1: region=chrA:10-9: it is empty or ends past the contig"),  # 27
+        ("chrA\t9990\t10010\tr", ":1: region=chrA:9991-10010: it is empty or ends past the contig"),  # 28
+        ("chrA\t1e3\t2000\tr", ":1: start=1e3: not a whole number"),  # 29
+        ("A\t1\t20\tr", ":1: region=A:2-20: the reference has no such contig"),  # 32
+        ("chrA\t1\t20\tr\t0\tx", ":1: strand=x: no strand"),  # 33
+    ):
+        bed = tmp_path / "r.bed"
+        bed.write_text(text + "\n")
+        result = run_cli("finetune", "sequences", "-i", bed, *words)
+        assert result.code == 2
+        assert result.err.startswith(f"{bed}{line}"), result.err
+
+
+def test_models_of_another_kind_are_refused(run_cli: RunCli, world: World, trained: Path, tmp_path: Path) -> None:
+    table = trained / "table.csv"
+    for words, line in (
+        (("finetune", "sequences", "-m", trained / "model", "-o", tmp_path / "x"), "it is no language model"),
+        (("evaluate", "sequences", "-m", world.pretrained), "it is no model of whole sequences"),
+        (("evaluate", "sequences", "-m", tmp_path / "nowhere"), "config.json: it is missing"),
+    ):
+        result = run_cli(*words, "-i", table)
+        assert result.code == 2
+        assert line in result.err
+    score = ("score", "-r", world.reference, "-i", world.labelled, "-m", trained / "model", "-o", tmp_path / "o.vcf")
+    result = run_cli(*score)
+    assert result.code == 2
+    assert "a model of whole sequences has no score of a variant" in result.err
+
+
+def test_damaged_folders_are_refused(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
+    words = ("evaluate", "sequences", "-i", trained / "table.csv", "-m", tmp_path / "m")
+    for name, content, line in (
+        ("seen.npy", b"\x93NUMPY", "seen.npy: it cannot be read"),
+        ("seen.npy", None, "seen.npy: it cannot be read"),
+        ("model.safetensors", b"cut", "model.safetensors: it is cut or not safetensors"),  # 56
+        ("config.json", None, "config.json: it is missing"),
+    ):
+        folder = tmp_path / "m"
+        folder.mkdir(exist_ok=True)
+        for path in (trained / "model").iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        (folder / name).unlink()
+        if content is not None:
+            (folder / name).write_bytes(content)
+        result = run_cli(*words)
+        assert result.code == 2
+        assert line in result.err
+
+
+def test_outputs_that_exist_are_refused_and_replaced_with_force(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
+    for name in ("-o", "--predictions"):
+        path = tmp_path / "x"
+        path.write_text("old")
+        words = ("evaluate", "sequences", "-i", trained / "table.csv", "-m", trained / "model", "--device", "cpu")
+        result = run_cli(*words, name, path)
+        assert (result.code, path.read_text()) == (2, "old")
+        assert "--force" in result.err
+        assert run_cli(*words, name, path, "--force").code == 0
+        assert path.read_text() != "old"
+    result = run_cli("finetune", "sequences", "-i", trained / "table.csv", "-o", trained / "model", *SMALL)
+    assert result.code == 2
+    assert "pass --force to replace it" in result.err
+
+
+def test_training_that_does_not_improve_ends_early(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
+    words = ("finetune", "sequences", "-i", trained / "table.csv", *SMALL, "--optimizer.lr", 0)
+    result = run_cli(*words, "-o", tmp_path / "m", "--epochs", 50, "--patience", 2)
+    assert result.code == 0, result.err
+    with (tmp_path / "m" / "metrics.csv").open() as stream:
+        validations = [row for row in csv.DictReader(stream) if row["valid_loss"]]
+    assert len(validations) == 3
+    result = run_cli(*words, "-o", tmp_path / "n", "--epochs", 100_000, "--max-minutes", 0.005)
+    assert result.code == 0, result.err
+
+
+def test_a_signal_keeps_the_best_so_far(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
+    words = ("finetune", "sequences", "-i", trained / "table.csv", "-o", tmp_path / "m", *SMALL)
+    process = cli_process.start([*words, "--epochs", 100_000, "--patience", 100_000], tmp_path / "log")
+    config = tmp_path / "m" / "metrics.csv"
+    deadline = time.monotonic() + 90
+    while not (config.exists() and "valid" in config.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 143, (tmp_path / "log").read_text()
+    assert "what was best until then is kept" in (tmp_path / "log").read_text()
+    assert figures_of(run_cli, trained / "table.csv", tmp_path / "m", tmp_path / "e.json")["sequences"] == 16
