@@ -33,6 +33,7 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("evaluate", "sequences"): Command("evaluate_sequences", "measure a model of whole sequences on labelled ones"),
     ("evaluate", "regions"): Command("evaluate_regions", "bits per base of regions in a BED file"),
     ("likelihood",): Command("likelihood", "bits per base along contigs or regions, as a bigWig"),
+    ("attribute",): Command("attribute", "score every substitution in a region, and draw it"),
     ("import",): Command("import_weights", "turn someone else's checkpoint into a model folder"),
     ("export",): Command("export_weights", "write a language model in someone else's format"),
     ("report",): Command("report", "one self-contained HTML page about a run"),

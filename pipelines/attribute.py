@@ -1,0 +1,166 @@
+"""Score every substitution in a region (in-silico saturation mutagenesis) as a table, a logo and a heat map.
+
+Under a language model a score is log p(alternative) - log p(reference) in nats: of a causal one over the region and its
+context, reading once what substitutions share; of one that looks both ways, of the base itself when it is hidden.
+Under a variant classifier it is the calibrated probability. Both strands are averaged.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from genomamba.pipelines.options import option
+from genomamba.tasks.config import Device
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from genomamba.data.reference import Reference
+    from genomamba.genome.interval import Interval
+
+COLUMNS = ("contig", "pos", "ref", "alt", "score")
+TOKENS = {"cpu": 1 << 16, "cuda": 1 << 19}  # per forward pass
+
+
+@dataclass(frozen=True)
+class Config:
+    reference: str = option("FASTA that the region stands on", short="-r")
+    region: str = option("region such as chr1:1001-1200")
+    model: str = option("folder of a language model or variant classifier, or what `import` reads", short="-m")
+    output: str = option("TSV to write, a row per substitution; - is stdout", "-", short="-o")
+    logo: str | None = option("picture of the sequence, each base as tall as it matters: .png, .svg or .pdf", None)
+    heatmap: str | None = option("picture of every substitution's score: .png, .svg or .pdf", None)
+    window: int | None = option(
+        "bases of context: half of them on each side of a causal model's region, or all around each base for other "
+        "models; the model's own when not given",
+        None,
+        at_least=2,
+    )
+    horizon: int | None = option(
+        "of a causal model, bases from a substitution on that count; all when not given", None, at_least=1
+    )
+    batch_size: int = option("substitutions per forward pass", 96, at_least=1)
+    rna: bool = option("read U in the reference as T", False)
+    device: Device = option("where to run", "auto")
+    force: bool = option("replace existing outputs", False)
+
+
+class Scorer(NamedTuple):
+    """What scores the substitutions of one kind of model."""
+
+    score: Callable[[Callable[[int], object]], np.ndarray]  # progress in bases → (L, 4), by A, C, G, T
+    passes: int  # how often each base is counted as progress
+    unit: str
+    is_ratio: bool
+
+
+def run(config: Config) -> int:
+    from genomamba.files import refuse_existing, whole_file
+    from genomamba.genome.interval import parse_region
+    from genomamba.pipelines.open_reference import open_reference
+    from genomamba.progress import progress_bar
+    from genomamba.scoring.mutagenesis import substitutions
+    from genomamba.tasks.trainer import resolve_device
+
+    for path in (config.output, config.logo, config.heatmap):
+        if path is not None and path != "-":
+            refuse_existing(path, force=config.force)
+    device = resolve_device(config.device)
+    reference = open_reference(config.reference, rna=config.rna)
+    region = parse_region(config.region, reference.contigs)
+    sequence = reference.sequence(region.contig, region.start, region.end)
+    check_pictures(config, region)
+    scorer = make_scorer(config, reference, region, sequence, device)
+    with progress_bar() as bar:
+        task = bar.add_task("mutating", total=scorer.passes * region.length, note="bases")
+        scores = scorer.score(partial(bar.advance, task))
+    rows = ["\t".join(COLUMNS) + "\n"]
+    for at, ref, alt in substitutions(sequence):
+        rows.append(f"{region.contig}\t{region.start + at + 1}\t{ref}\t{alt}\t{scores[at, 'ACGT'.index(alt)]:.6g}\n")
+    draw(config, region, sequence, scores, scorer)
+    if config.output == "-":
+        sys.stdout.writelines(rows)
+        sys.stdout.flush()
+    else:
+        with whole_file(config.output) as temporary:
+            temporary.write_text("".join(rows), encoding="utf-8")
+    print(f"{region}: {len(rows) - 1:,} substitutions scored", file=sys.stderr)
+    if left_out := sum(base not in "ACGT" for base in sequence):
+        print(f"{region}: SKIP_NO_BASE {left_out}", file=sys.stderr)
+    return 0
+
+
+def make_scorer(config: Config, reference: Reference, region: Interval, sequence: str, device: torch.device) -> Scorer:
+    """By the kind of the model.
+
+    Raises:
+        CheckpointError: it cannot be read, or is none of these kinds.
+        ConfigError: --horizon for a model that is not causal.
+    """
+    from genomamba.data.datasets import WindowReader
+    from genomamba.errors import CheckpointError, ConfigError
+    from genomamba.genome.interval import Interval
+    from genomamba.interop.loading import load_any_model
+    from genomamba.model.backbone import CausalLM, MaskedLM
+    from genomamba.model.heads import VariantClassifier
+    from genomamba.pipelines.model_provenance import model_window
+    from genomamba.scoring.causal_mutagenesis import CausalMutagenesis
+    from genomamba.scoring.mutagenesis import SiteMutagenesis, classifier_mutagenesis
+    from genomamba.scoring.variants import VariantScorer
+
+    model = load_any_model(config.model)
+    window = config.window or model_window(config.model)
+    llr = "log p(alt) - log p(ref), nats"
+    if isinstance(model, CausalLM):
+        causal = CausalMutagenesis(
+            model,
+            horizon=config.horizon,
+            rows=config.batch_size,
+            tokens=TOKENS[device.type],
+            device=device,
+        )
+        around = Interval(region.contig, region.start - window // 2, region.end + window // 2)
+        stretch = around.clip(reference.contigs[region.contig])[0]
+        own = (region.start - stretch.start, region.end - stretch.start)
+        return Scorer(partial(causal, reference.ids(stretch), *own), 2, llr, True)
+    if config.horizon is not None:
+        raise ConfigError("only a causal model has one", "leave it out", field="horizon", value=config.horizon)
+    if isinstance(model, MaskedLM):
+        masked = SiteMutagenesis(
+            model, WindowReader(reference, softmask_weight=1.0), window=window, rows=config.batch_size, device=device
+        )
+        return Scorer(partial(masked, region), 1, llr, True)
+    if not isinstance(model, VariantClassifier):
+        raise CheckpointError("it scores no substitutions", "give a model of bases or of variants", file=config.model)
+    variants = VariantScorer(model, reference, window=window, batch_size=config.batch_size, device=device)
+    return Scorer(partial(classifier_mutagenesis, variants, region, sequence), 1, "probability", False)
+
+
+def check_pictures(config: Config, region: Interval) -> None:
+    """Before anything is computed; raises ConfigError."""
+    if config.logo is None and config.heatmap is None:
+        return
+    from genomamba.pipelines.attribution_pictures import check_picture
+
+    if config.logo is not None:
+        check_picture(config.logo, option="logo", bases=region.length)
+    if config.heatmap is not None:
+        check_picture(config.heatmap, option="heatmap")
+
+
+def draw(config: Config, region: Interval, sequence: str, scores: np.ndarray, scorer: Scorer) -> None:
+    """The pictures that were asked for."""
+    if config.logo is None and config.heatmap is None:
+        return
+    from genomamba.pipelines.attribution_pictures import Attribution, heat_map, logo
+
+    attribution = Attribution(region, sequence, scores, scorer.unit, scorer.is_ratio)
+    if config.heatmap is not None:
+        heat_map(attribution, config.heatmap)
+    if config.logo is not None:
+        logo(attribution, config.logo)

@@ -1,0 +1,147 @@
+"""Saturation mutagenesis, through the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pysam
+import pytest
+from matplotlib import image
+from world import RunCli, World, write_reference, write_vcf
+
+from genomamba.genome.interval import Interval
+from genomamba.model.backbone import MaskedLM
+from genomamba.model.config import ModelConfig
+from genomamba.model.folder import save_model
+from genomamba.pipelines.attribution_pictures import Attribution, heat_map
+
+SEQUENCE = "".join(np.random.default_rng(5).choice(list("ACGT"), 60))
+
+
+def table(text: str) -> dict[tuple[int, str], float]:
+    header, *rows = (line.split("\t") for line in text.splitlines())
+    assert header == ["contig", "pos", "ref", "alt", "score"]
+    return {(int(pos), alt): float(score) for _, pos, _, alt, score in rows}
+
+
+@pytest.mark.parametrize("kind", ["pretrained", "classifier"])
+def test_scores_are_those_of_score(world: World, run_cli: RunCli, tmp_path: Path, kind: str) -> None:
+    """Where a window holds the whole contig, both commands show the model the same."""
+    model = getattr(world, kind)
+    write_reference(tmp_path / "s.fa", {"s": SEQUENCE})
+    region = range(20, 32)
+    snvs = [f"s\t{at + 1}\t.\t{SEQUENCE[at]}\t{alt}\t.\t.\t." for at in region for alt in "ACGT" if alt != SEQUENCE[at]]
+    source, out = write_vcf(tmp_path / "s.vcf", snvs, {"s": 60}), tmp_path / "o.vcf"
+    common = ("-r", tmp_path / "s.fa", "-m", model, "--window", 130)
+    assert run_cli("score", *common, "-i", source, "-o", out).code == 0
+    with pysam.VariantFile(str(out)) as scored:
+        key = "GM_LLR" if kind == "pretrained" else "GM_PROB"
+        expected = {(record.pos, record.alts[0]): record.info[key][0] for record in scored}
+    result = run_cli("attribute", *common, "--region", "s:21-32", "--batch-size", 7)
+    assert result.code == 0, result.err
+    found = table(result.out)
+    assert list(found) == list(expected)
+    assert found == {at: pytest.approx(value, rel=1e-3, abs=1e-4) for at, value in expected.items()}
+    assert "s:21-32: 36 substitutions scored\n" in result.err
+
+
+def test_pictures_and_a_base_that_is_none(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    write_reference(tmp_path / "s.fa", {"s": SEQUENCE[:30] + "Nr" + SEQUENCE[32:] * 5})
+    names = {"-o": "t.tsv", "--logo": "logo.png", "--heatmap": "map.svg"}
+    outputs = [word for option, name in names.items() for word in (option, tmp_path / name)]
+    words = ("attribute", "-r", tmp_path / "s.fa", "-m", world.pretrained, "--region", "s:25-140", "--horizon", 20)
+    result = run_cli(*words, *outputs)
+    assert result.code == 0, result.err
+    assert "SKIP_NO_BASE 2\n" in result.err
+    found = table((tmp_path / "t.tsv").read_text())
+    assert len(found) == 3 * (116 - 2)
+    assert {31, 32}.isdisjoint(at for at, _ in found)
+    pixels = image.imread(tmp_path / "logo.png")
+    assert pixels.shape[1] == 1800
+    assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 50  # letters in four colours, and their edges
+    drawing = (tmp_path / "map.svg").read_text()
+    assert drawing.count("<image") == 3  # two lines of bases, and the scale
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for option, name in names.items():
+        again = run_cli(*words, option, tmp_path / name)
+        assert (again.code, again.err) == (
+            2,
+            f"{tmp_path / name}: the output exists; choose another -o, or pass --force to replace it\n",
+        )
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_heat_map_shows_each_substitution_in_its_place(tmp_path: Path) -> None:
+    scores = np.zeros((4, 4))
+    scores[np.arange(4), [0, 1, 2, 3]] = np.nan
+    scores[1, 3] = -5.0  # C to T is red, G to A blue
+    scores[2, 0] = 5.0
+    path = tmp_path / "m.png"
+    heat_map(Attribution(Interval("c", 0, 4), "ACGT", scores, "nats", True), str(path))
+    pixels = image.imread(path)[..., :3]
+    left = pixels[:, : int(0.9 * pixels.shape[1])]  # without the scale
+    red = np.argwhere((left[..., 0] > 0.3) & (left[..., 1:].max(-1) < 0.15)).mean(0)
+    blue = np.argwhere((left[..., 2] > 0.3) & (left[..., :2].max(-1) < 0.25)).mean(0)
+    assert red[0] > blue[0] + 50  # T is below A
+    assert red[1] < blue[1] - 200  # base 2 is left of base 3
+
+
+def test_a_masked_model_needs_no_more_than_its_window(run_cli: RunCli, world: World, tmp_path: Path) -> None:
+    model = MaskedLM(ModelConfig(d_model=8, n_layer=1, d_state=4, bidirectional=True))
+    save_model(model, tmp_path / "m", card="", provenance={"window": 32})
+    words = ("attribute", "-r", world.reference, "-m", tmp_path / "m", "--region", "chrA:1-9")
+    result = run_cli(*words)
+    assert result.code == 0, result.err
+    found = table(result.out)
+    assert len(found) == 27
+    assert np.std(list(found.values())) > 0
+    refused = run_cli(*words, "--horizon", 3)
+    assert refused.err == "horizon=3: only a causal model has one; leave it out\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--region", "chrA:9990-10010"), "region=chrA:9990-10010: the interval leaves its contig, which has 10000"),
+        (("--region", "chrQ:1-10"), "region=chrQ:1-10: contig 'chrQ' is unknown"),
+        (("--region", "chrA:10-5"), "region=chrA:10-5: the end 5 lies before the start 10"),
+        (("--region", "chrA:1e3-2000"), "region=chrA:1e3-2000: '1e3-2000' is not a range of whole numbers"),
+        (("--region", "chrA:1-9", "--logo", "x.gif"), "logo=x.gif: it names no format of pictures; use .png, .svg"),
+        (("--region", "chrA:1-1001", "--logo", "x.png"), "logo=x.png: a logo of 1,001 bases cannot be read; give"),
+        (("--region", "chrA:1-9", "--horizon", "0"), "horizon=0: it must be at least 1"),
+        ((), "region: missing; see `genomamba attribute --help`"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(world: World, run_cli: RunCli, words: tuple[str, ...], line: str) -> None:
+    result = run_cli("attribute", "-r", world.reference, "-m", world.pretrained, *words)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(line)
+    assert result.err.count("\n") == 1
+
+
+def test_a_closed_pipe_ends_quietly(world: World) -> None:
+    words = f"attribute -r {world.reference} -m {world.pretrained} --region chrA:1-5000 --window 2 --horizon 1"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m genomamba {words} --device cpu | head -n 2"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 141
+    assert re.fullmatch(r"mutating [^\n]*\n", done.stderr)
+    assert re.fullmatch(r"contig\tpos\tref\talt\tscore\nchrA\t1\t[ACGT]\t[ACGT]\t[-\d.e]+\n", done.stdout)
+
+
+def test_the_benchmark_agrees_with_itself(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "mutagenesis.py"
+    small = "--device cpu --length 40 --d-model 8 --layers 1 --sample 6 --batch 4 --rows 12 --commit x"
+    words = [sys.executable, str(script), *small.split(), "--out", str(tmp_path / "o.json")]
+    subprocess.run(words, capture_output=True, check=True)
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert found["substitutions"] == 120
+    assert max(found["largest_difference"].values()) < 1e-4 < found["largest_score"]
