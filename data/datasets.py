@@ -16,6 +16,8 @@ from genomamba.errors import RegionError
 from genomamba.genome import alphabet
 from genomamba.genome.interval import Interval
 
+_A, _BASES = np.array(alphabet.A, dtype=np.uint8), np.array(len(alphabet.BASES), dtype=np.uint8)
+
 
 class Window(NamedTuple):
     """One row: one piece of sequence or several, one after the other."""
@@ -54,15 +56,24 @@ class WindowReader:
 
     def __init__(self, reference: Genome, softmask_weight: float) -> None:
         self.reference, self.softmask_weight = reference, softmask_weight
+        self._of_case = np.array([1, softmask_weight], dtype=np.float32)
 
     def __call__(self, *pieces: Interval) -> Window:
-        ids = np.concatenate([self.reference.ids(piece) for piece in pieces])
-        masked = np.concatenate([self.reference.softmask(piece) for piece in pieces])
-        weight = np.where(masked, np.float32(self.softmask_weight), np.float32(1))
-        weight[(ids < alphabet.A) | (ids > alphabet.T)] = 0
+        if len(pieces) == 1:
+            return Window(list(pieces), *self._piece(*pieces), [0])
+        read = [self._piece(piece) for piece in pieces]
+        ids, weight = (np.concatenate(parts) for parts in zip(*read, strict=True))
         starts = np.cumsum([0, *(piece.length for piece in pieces[:-1])]).tolist()
         weight[starts[1:]] = 0  # nothing before it may predict the first base of another piece
         return Window(list(pieces), ids, weight, starts)
+
+    def _piece(self, piece: Interval) -> tuple[np.ndarray, np.ndarray]:
+        ids = self.reference.ids(piece)
+        # A base is 0 to 3 above A, anything else more: what is below A wraps round.
+        weight = np.less(ids - _A, _BASES).astype(np.float32)
+        if self.softmask_weight != 1:
+            np.multiply(weight, self._of_case[self.reference.softmask(piece).view(np.uint8)], out=weight)
+        return ids, weight
 
 
 class SampleKey(NamedTuple):

@@ -26,6 +26,7 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("demo",): Command("demo", "run the whole main job on the bundled human data"),
     ("index",): Command("index", "check a FASTA and build its memory-mapped index"),
     ("pretrain",): Command("pretrain", "train a language model on a reference genome"),
+    ("plan",): Command("plan", "predict a pretraining run's peak memory and speed, and propose what fits"),
     ("finetune", "variants"): Command("finetune_variants", "train a variant classifier from a labelled VCF"),
     ("finetune", "sequences"): Command("finetune_sequences", "train a classifier or a regression of whole sequences"),
     ("score",): Command("score", "score a VCF into an annotated VCF"),

@@ -129,6 +129,7 @@ def run(config: Config) -> int:
     named = {name: intervals for name, intervals in held_out.items() if intervals}
     leaks = leak_report(genome, windows.training_regions, named, by_sequence=config.leak_check)
     task = make_task(config)
+    check_memory(config, task, device)
     config = with_steps(config, task, windows, device)
     assert config.steps is not None
     task.steps = windows.steps = config.steps
@@ -234,6 +235,18 @@ def make_task(config: Config) -> PretrainTask:
         task = PretrainTask(model, config.optimizer, steps, **sizes)
     model.backbone.activation_checkpointing = config.activation_checkpointing
     return task
+
+
+def check_memory(config: Config, task: PretrainTask, device: torch.device) -> None:
+    """Raises ConfigError for a step that will not fit into the device's memory."""
+    from genomamba.tasks.costs import Method, Work
+    from genomamba.tasks.memory_check import check_fits
+
+    parameters = sum(p.numel() for p in task.parameters())
+    work = Work(config.model, parameters, config.batch_size, config.window, config.accumulate)
+    unchecked = check_fits(work, Method(config.precision, config.activation_checkpointing), device)
+    if unchecked is not None:
+        print(unchecked, file=sys.stderr)
 
 
 def with_steps(config: Config, task: PretrainTask, windows: ReferenceWindows, device: torch.device) -> Config:

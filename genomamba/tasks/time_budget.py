@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
 
 from genomamba.data.datamodule import ReferenceWindows
+from genomamba.data.datasets import Batch
 from genomamba.tasks.config import Precision
 from genomamba.tasks.loop_position import end_here
 from genomamba.tasks.optimizer import adamw_cosine
@@ -42,21 +44,27 @@ def affordable_steps(
         batch = windows.first_batch()
         if windows.workers:  # they read while the device computes
             began = time.perf_counter()
-        batch = batch.to(device)
-        optimizer.zero_grad(set_to_none=True)
-        for _ in range(task.accumulate):
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-                loss = task.training_step(batch, 0)
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_(task.parameters(), task.optimizer_config.clip)
-        optimizer.step()
-        loss.item()  # waits for the device
+        whole_step(task, optimizer, batch.to(device), device, precision)
         took.append(time.perf_counter() - began)
     restore_rng_state(state)
     per_step = statistics.median(took[_WARM_UP:])
     if device.type == "cpu":  # otherwise it is the device that decides
         per_step += _LOOP
     return max(1, int(seconds / per_step))
+
+
+def whole_step(
+    task: PretrainTask, optimizer: Optimizer, batch: Batch, device: torch.device, precision: Precision
+) -> None:
+    """A step as the trainer does it, the batch standing for each of its parts; waits for the device."""
+    optimizer.zero_grad(set_to_none=True)
+    for _ in range(task.accumulate):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+            loss = task.training_step(batch, 0)
+        loss.backward()
+    torch.nn.utils.clip_grad_norm_(task.parameters(), task.optimizer_config.clip)
+    optimizer.step()
+    loss.item()
 
 
 class TimeBudget(Callback):
