@@ -77,9 +77,18 @@ class VariantClassifier(nn.Module):
         after = real & (position >= start)
         pooled = torch.cat([_masked_mean(hidden, near), _masked_mean(hidden, after)], dim=-1)
         pooled = pooled.view(variants, strands, 2, -1)
-        ref, alt = pooled[:, :, 0], pooled[:, :, 1]
+        return self.answer(pooled[:, :, 0], pooled[:, :, 1], llr), llr.squeeze(-1).mean(dim=1)
+
+    def answer(self, ref: Tensor, alt: Tensor, llr: Tensor) -> Tensor:
+        """The uncalibrated logit, (V,), from what `forward` pools.
+
+        Args:
+            ref: means near the allele and from it on, side by side, of the reference, (V, S, 2 d_model).
+            alt: the same of the alternative.
+            llr: nats, (V, S, 1).
+        """
         features = torch.cat([alt - ref, ref, torch.tanh(llr / 8)], dim=-1)
-        return self.head(features.float()).squeeze(-1).mean(dim=1), llr.squeeze(-1).mean(dim=1)
+        return self.head(features.float()).squeeze(-1).mean(dim=1)
 
     def probability(self, logit: Tensor) -> Tensor:
         """The calibrated probability of a logit."""
@@ -89,14 +98,15 @@ class VariantClassifier(nn.Module):
 def pair_llr(logits: Tensor, pair: SequencePair) -> Tensor:
     """log p(alt) - log p(ref) over the whole window, nats, (V, S), from logits of the flattened rows.
 
-    Positions whose token is not a base count for neither.
+    Positions whose token is not a base count for neither. Sums of thousands of terms are taken in fp64: their
+    difference is small.
     """
     variants, strands, _, length = pair.ids.shape
     ids = pair.ids.reshape(-1, length)
     log_p = base_log_probability(logits[:, :-1], ids[:, 1:])
     real = torch.arange(1, length, device=ids.device) < pair.length.reshape(-1, 1)
-    total = torch.where(real, log_p, log_p.new_zeros(())).sum(-1).view(variants, strands, 2)
-    return total[..., 1] - total[..., 0]
+    total = torch.where(real, log_p, log_p.new_zeros(())).double().sum(-1).view(variants, strands, 2)
+    return (total[..., 1] - total[..., 0]).to(log_p.dtype)
 
 
 def _masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:

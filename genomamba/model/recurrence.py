@@ -1,4 +1,4 @@
-"""A causal model run as a recurrence: prefill, step, generate, stream; memory does not grow with what was read.
+"""A causal model run as a recurrence: prefill, read on, step, generate, stream; memory does not grow with what is read.
 
 Nothing here is differentiable: a graph would hold on to every token.
 
@@ -8,13 +8,13 @@ Nothing here is differentiable: a graph would hold on to every token.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genomamba.genome import alphabet
-from genomamba.model.backbone import CausalLM
+from genomamba.model.backbone import Backbone, CausalLM, base_log_probability
 
 
 class Continuation(NamedTuple):
@@ -22,6 +22,23 @@ class Continuation(NamedTuple):
 
     logits: Tensor  # (B, padded vocabulary), fp32, of the next token
     state: list[Any]  # one per block
+
+
+class Reading(NamedTuple):
+    """What a model made of one stretch."""
+
+    hidden: Tensor  # (B, L, d_model)
+    log_p: Tensor  # (B, L), nats, fp32: of each token given all before it; 0 for what is no base, or has none before it
+    after: Continuation  # where the model stands now
+
+
+class Causal(Protocol):
+    """A causal backbone and what turns its hidden states into logits: a language model, or a classifier on one."""
+
+    @property
+    def backbone(self) -> Backbone: ...
+    @property
+    def lm_head(self) -> nn.Module: ...
 
 
 class Sampling(NamedTuple):
@@ -48,6 +65,38 @@ def prefill(model: CausalLM, ids: Tensor) -> Continuation:
     """Reads ids (B, L), L ≥ 1, in parallel."""
     hidden, state = model.backbone(ids)
     return Continuation(model.lm_head(hidden[:, -1]).float(), state)
+
+
+@torch.no_grad()
+def read_on(model: Causal, ids: Tensor, at: Continuation | None = None) -> Reading:
+    """Reads ids (B, L), L ≥ 1, after what was read; any split of a sequence gives what the whole gives.
+
+    Args:
+        model: causal, in eval mode.
+        ids: right-padded where rows differ in length; padding has no say in what stands before it.
+        at: where the model stands, from `prefill` or an earlier `read_on`; None at the start of a sequence.
+    """
+    hidden, state = model.backbone(ids, None if at is None else at.state)
+    logits = model.lm_head(hidden)
+    if at is None:
+        log_p = torch.nn.functional.pad(base_log_probability(logits[:, :-1], ids[:, 1:]), (1, 0))
+    else:
+        speaking = torch.cat([at.logits.to(logits.dtype).unsqueeze(1), logits[:, :-1]], dim=1)
+        log_p = base_log_probability(speaking, ids)
+    return Reading(hidden, log_p, Continuation(logits[:, -1].float(), state))
+
+
+def rows_of(at: Continuation, index: Tensor) -> Continuation:
+    """The continuation whose row b is row ``index[b]`` of ``at``: one prefix, gone on from in several ways."""
+    return Continuation(at.logits[index], [_rows(each, index) for each in at.state])
+
+
+def _rows(state: Any, index: Tensor) -> Any:
+    if isinstance(state, Tensor):
+        return state[index]
+    if isinstance(state, tuple):
+        return type(state)(*(_rows(each, index) for each in state))  # the mixers' states are named tuples
+    return state
 
 
 @torch.no_grad()
