@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from genomamba.data.reference import Reference
 from genomamba.genome import alphabet
 from genomamba.genome.interval import Interval
 from genomamba.genome.variant import Variant, normalise
+
+if TYPE_CHECKING:
+    from genomamba.data.reference import Reference
 
 
 class AllelePair(NamedTuple):
@@ -23,43 +25,86 @@ class AllelePair(NamedTuple):
     at_edge: bool  # the window was cut by an end of the contig
 
 
+class VariantWindow(NamedTuple):
+    """One change, left-aligned and trimmed, and the genome around it, read along one strand."""
+
+    span: Interval
+    context: np.ndarray  # uint8 ids of the reference, (span.length,)
+    start: int  # of the bases that change, within context
+    end: int
+    alt: np.ndarray  # uint8 ids that replace them
+
+    def other_strand(self) -> VariantWindow:
+        """The same, read along the other strand."""
+        size = self.context.size
+        context, alt = alphabet.reverse_complement(self.context), alphabet.reverse_complement(self.alt)
+        return VariantWindow(self.span, context, size - self.end, size - self.start, alt)
+
+    @property
+    def alternative(self) -> np.ndarray:
+        """uint8 ids of the whole window with the alternative allele in it."""
+        return np.concatenate([self.context[: self.start], self.alt, self.context[self.end :]])
+
+
 def longest_allele(window: int) -> int:
     """Changes longer than this leave too little context in a window of ``window`` bases."""
     return window // 2
 
 
-def variant_window(variant: Variant, contig_length: int, window: int) -> Interval:
-    """``window`` bases around the middle of the reference allele, cut where the contig ends."""
+def variant_window(variant: Variant, contig_length: int, window: int, step: int = 1) -> Interval:
+    """``window`` bases around the middle of the reference allele, cut where the contig ends.
+
+    Args:
+        variant: trimmed.
+        contig_length: bases of its contig.
+        window: bases.
+        step: the middle is moved to the nearest multiple of it, so that neighbours have one window; at most
+            `widest_step`.
+    """
     middle = (variant.start + variant.end) // 2
+    middle = (middle + step // 2) // step * step
     start = middle - window // 2
     return Interval(variant.contig, max(0, start), min(contig_length, start + window))
 
 
-def allele_pair(reference: Reference, variant: Variant, window: int, strands: Sequence[str] = "+-") -> AllelePair:
-    """Reads the window and writes both alleles into it.
+def widest_step(window: int) -> int:
+    """Windows that are moved further leave too little context on one side."""
+    return max(1, window // 4)
 
-    The variant is left-aligned and trimmed first, so that every spelling of one change gives the same rows.
+
+def read_window(reference: Reference, variant: Variant, window: int, step: int = 1) -> VariantWindow:
+    """Reads the genome around a variant, along the + strand.
+
+    The variant is left-aligned and trimmed first, so that every spelling of one change gives the same.
 
     Args:
         reference: the genome; its bases, not the variant's, fill the context.
         variant: its ref must agree with the reference, and its changed part not exceed `longest_allele`.
         window: genomic span in bases.
-        strands: any of "+" and "-", in the order wanted.
+        step: see `variant_window`.
     """
     variant = normalise(variant, reference.sequence).trimmed()
-    span = variant_window(variant, reference.contigs[variant.contig], window)
-    context = reference.ids(span)
-    left, right = context[: variant.start - span.start], context[variant.end - span.start :]
+    span = variant_window(variant, reference.contigs[variant.contig], window, step)
+    start, end = variant.start - span.start, variant.end - span.start
+    return VariantWindow(span, reference.ids(span), start, end, alphabet.encode(variant.alt))
+
+
+def allele_pair(reference: Reference, variant: Variant, window: int, strands: Sequence[str] = "+-") -> AllelePair:
+    """Reads the window and writes both alleles into it.
+
+    Args:
+        reference: as in `read_window`.
+        variant: as in `read_window`.
+        window: genomic span in bases.
+        strands: any of "+" and "-", in the order wanted.
+    """
+    given = read_window(reference, variant, window)
     rows, sites = [], []
     for strand in strands:
-        for allele in (variant.ref, variant.alt):
-            row = np.concatenate([left, alphabet.encode(allele.encode()), right])
-            site = (left.size, left.size + len(allele))
-            if strand == "-":
-                row, site = alphabet.reverse_complement(row), (row.size - site[1], row.size - site[0])
-            rows.append(row)
-            sites.append(site)
-    return AllelePair(rows, sites, span.length < window)
+        here = given.other_strand() if strand == "-" else given
+        rows += [here.context, here.alternative]
+        sites += [(here.start, here.end), (here.start, here.start + here.alt.size)]
+    return AllelePair(rows, sites, given.span.length < window)
 
 
 def stack_pairs(pairs: Sequence[AllelePair], strands: int) -> tuple[Tensor, Tensor, Tensor]:

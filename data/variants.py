@@ -71,7 +71,9 @@ class Site(NamedTuple):
     alleles: tuple[Allele, ...]
 
 
-def classify(record: VcfRecord, contig: str | None, reference: Reference, *, window: int | None = None) -> Site:
+def classify(
+    record: VcfRecord, contig: str | None, reference: Reference, *, window: int | None = None, step: int = 1
+) -> Site:
     """Sorts the alleles of one record into those to score and those to skip.
 
     A missing contig is named first, then what is wrong with an ALT by itself, then what is wrong with REF.
@@ -82,9 +84,10 @@ def classify(record: VcfRecord, contig: str | None, reference: Reference, *, win
         reference: the genome.
         window: bases of genome that the model sees around a variant: what changes more than ``longest_allele`` of it
             is too long, and what lies nearer to the contig's end than the window reaches is EDGE. None: neither.
+        step: of the windows' middles, see ``variant_window``.
     """
     ref = check_ref(record.ref, record.pos - 1, contig, reference)
-    alleles = tuple(_allele(record, alt, ref, contig, reference, window) for alt in record.alts)
+    alleles = tuple(_allele(record, alt, ref, contig, reference, window, step) for alt in record.alts)
     return Site(ref, alleles)
 
 
@@ -113,6 +116,7 @@ def _allele(
     contig: str | None,
     reference: Reference,
     window: int | None,
+    step: int,
 ) -> Allele:
     if contig is None:
         return Allele(Status.SKIP_NO_CONTIG)
@@ -128,7 +132,7 @@ def _allele(
     core = variant.trimmed()
     if max(len(core.ref), len(core.alt)) > longest_allele(window):
         return Allele(Status.SKIP_TOO_LONG)
-    whole = variant_window(core, reference.contigs[contig], window).length == window
+    whole = variant_window(core, reference.contigs[contig], window, step).length == window
     return Allele(Status.OK if whole else Status.EDGE, variant)
 
 

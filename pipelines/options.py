@@ -77,7 +77,7 @@ def parse(parser: CommandParser, config: type[T], argv: list[str]) -> T:
         raise readable(str(error), parser) from error
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         value, least = values[field.name], field.metadata["at_least"]
-        if least is not None and value is not None and not value >= least:
+        if least is not None and isinstance(value, int | float) and not value >= least:
             raise ConfigError(f"it must be at least {least}", "raise it", field=field.name, value=value)
     return config(**{field.name: values[field.name] for field in dataclasses.fields(config)})  # type: ignore[arg-type]
 

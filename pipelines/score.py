@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SKIPPED_TOO_MANY = 3
 # Options that have a say in the scores, besides the inputs and the window: a run goes on only with the same ones.
-DECISIVE = ("batch_size", "shard_size", "contig_aliases", "rna")
+DECISIVE = ("batch_size", "shard_size", "window_step", "reuse_state", "distances", "contig_aliases", "rna")
 HEADER = (
     '##INFO=<ID=GENOMAMBA,Number=A,Type=String,Description="ALLELE|MODEL|LLR|PROB|STATUS of each ALT">',
     '##INFO=<ID=GM_LLR,Number=A,Type=Float,Description="log p(alt) - log p(ref) in nats over the window">',
@@ -49,7 +49,17 @@ class Config:
     window: int | None = option(
         "bases of context around each variant; the model's own when not given", None, at_least=2
     )
-    batch_size: int = option("variants per forward pass", 64, at_least=1)
+    window_step: int = option(
+        "move windows' middles to multiples of so many bases: neighbours then share a window, which a causal model "
+        "reads once",
+        1,
+        at_least=1,
+    )
+    batch_size: int | Literal["auto"] = option(
+        "variants per forward pass; auto: as many as are likely to fit, halved when they do not", "auto", at_least=1
+    )
+    reuse_state: bool = option("causal models read once what both alleles share; false changes rounding alone", True)
+    distances: bool = option("also distances between the hidden states of alt and ref, at the site and pooled", False)
     max_skip_frac: float = option("exit with 3 when a larger share of alleles was skipped", 1.0, at_least=0)
     max_mismatch_frac: float = option(
         "refuse the input when REF disagrees in a larger share of alleles", 0.05, at_least=0
@@ -67,10 +77,10 @@ class Config:
 def run(config: Config) -> int:
     import sys
 
+    from genomamba.data.pairs import widest_step
     from genomamba.data.prescan import prescan
     from genomamba.data.vcf import VcfReader
     from genomamba.errors import CheckpointError, Terminated
-    from genomamba.model.backbone import MaskedLM
     from genomamba.model.folder import load_model
     from genomamba.model.sequence_heads import SequenceModel
     from genomamba.pipelines.model_provenance import model_window
@@ -86,19 +96,20 @@ def run(config: Config) -> int:
         check_place(config.output, resume=config.resume, force=config.force)
     device = resolve_device(config.device)
     model = load_model(config.model)
-    if isinstance(model, MaskedLM):
-        raise CheckpointError(
-            "a masked language model has no log-likelihood of a sequence",
-            "give a causal one or a classifier",
-            file=config.model,
-        )
     if isinstance(model, SequenceModel):
         raise CheckpointError(
             "a model of whole sequences has no score of a variant",
-            "give a causal language model or a variant classifier",
+            "give a language model or a variant classifier",
             file=config.model,
         )
     window = config.window or model_window(config.model)
+    if config.window_step > widest_step(window):
+        raise ConfigError(
+            f"at most a quarter of the window, {widest_step(window)}",
+            "lower it",
+            field="window_step",
+            value=config.window_step,
+        )
     reference = open_reference(config.reference, rna=config.rna)
     with VcfReader(config.input) as reader:
         checked = prescan(
@@ -112,7 +123,16 @@ def run(config: Config) -> int:
             print(warning, file=sys.stderr)
         if checked.lower_case:
             print(f"{checked.lower_case:,} records with lower-case alleles were read as upper case", file=sys.stderr)
-        scorer = VariantScorer(model, reference, window=window, batch_size=config.batch_size, device=device)
+        scorer = VariantScorer(
+            model,
+            reference,
+            window=window,
+            batch_size=None if config.batch_size == "auto" else config.batch_size,
+            device=device,
+            step=config.window_step,
+            reuse_state=config.reuse_state,
+            with_distances=config.distances,
+        )
         job = Job(config, reader, reference, checked, scorer)
         if to_stdout:
             statuses = write_scores(job, None)

@@ -62,10 +62,7 @@ class VariantClassifier(nn.Module):
     def forward(self, pair: SequencePair) -> tuple[Tensor, Tensor]:
         """Returns (logit (V,), llr (V,)): the uncalibrated logit and log p(alt) - log p(ref) in nats."""
         features, llr = self.features(pair)
-        answers = self.head(features.flatten(0, 1))
-        # Trees answer for both classes, the first of them with 0.
-        logit = answers[:, -1].view(features.shape[:2])
-        return logit.mean(dim=1), llr.mean(dim=1)
+        return self._logit(features), llr.mean(dim=1)
 
     def features(self, pair: SequencePair) -> tuple[Tensor, Tensor]:
         """What the head sees of each variant on each strand, (V, S, 4 d_model + 1), fp32, and the llr, (V, S)."""
@@ -81,9 +78,27 @@ class VariantClassifier(nn.Module):
         after = real & (position >= start)
         pooled = torch.cat([_masked_mean(hidden, near), _masked_mean(hidden, after)], dim=-1)
         pooled = pooled.view(variants, strands, 2, -1)
-        ref, alt = pooled[:, :, 0], pooled[:, :, 1]
-        features = torch.cat([alt - ref, ref, torch.tanh(llr / 8)], dim=-1)
-        return features.float(), llr.squeeze(-1)
+        return self._seen(pooled[:, :, 0], pooled[:, :, 1], llr), llr.squeeze(-1)
+
+    def answer(self, ref: Tensor, alt: Tensor, llr: Tensor) -> Tensor:
+        """The uncalibrated logit, (V,), from what `features` pools.
+
+        Args:
+            ref: means near the allele and from it on, side by side, of the reference, (V, S, 2 d_model).
+            alt: the same of the alternative.
+            llr: nats, (V, S, 1).
+        """
+        return self._logit(self._seen(ref, alt, llr))
+
+    @staticmethod
+    def _seen(ref: Tensor, alt: Tensor, llr: Tensor) -> Tensor:
+        return torch.cat([alt - ref, ref, torch.tanh(llr / 8)], dim=-1).float()
+
+    def _logit(self, features: Tensor) -> Tensor:
+        """(V, S, ·) → (V,), the mean over strands."""
+        answers = self.head(features.flatten(0, 1))
+        # Trees answer for both classes, the first of them with 0.
+        return answers[:, -1].view(features.shape[:2]).mean(dim=1)
 
     def probability(self, logit: Tensor) -> Tensor:
         """The calibrated probability of a logit."""
@@ -105,14 +120,15 @@ def _layers(head: VariantHeadConfig, width: int) -> nn.Sequential:
 def pair_llr(logits: Tensor, pair: SequencePair) -> Tensor:
     """log p(alt) - log p(ref) over the whole window, nats, (V, S), from logits of the flattened rows.
 
-    Positions whose token is not a base count for neither.
+    Positions whose token is not a base count for neither. Sums of thousands of terms are taken in fp64: their
+    difference is small.
     """
     variants, strands, _, length = pair.ids.shape
     ids = pair.ids.reshape(-1, length)
     log_p = base_log_probability(logits[:, :-1], ids[:, 1:])
     real = torch.arange(1, length, device=ids.device) < pair.length.reshape(-1, 1)
-    total = torch.where(real, log_p, log_p.new_zeros(())).sum(-1).view(variants, strands, 2)
-    return total[..., 1] - total[..., 0]
+    total = torch.where(real, log_p, log_p.new_zeros(())).double().sum(-1).view(variants, strands, 2)
+    return (total[..., 1] - total[..., 0]).to(log_p.dtype)
 
 
 def _masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:

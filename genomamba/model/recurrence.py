@@ -1,4 +1,4 @@
-"""A causal model run as a recurrence: prefill, step, generate, stream; memory does not grow with what was read.
+"""A causal model run as a recurrence: prefill, read on, step, generate, stream; memory does not grow with what is read.
 
 Nothing here is differentiable: a graph would hold on to every token.
 

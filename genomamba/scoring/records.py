@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from genomamba.data.reference import Reference
 from genomamba.data.variants import Status, classify
 from genomamba.data.vcf import VcfRecord
+from genomamba.scoring.distances import Distances
 from genomamba.scoring.variants import VariantScore, VariantScorer
 
 
@@ -29,7 +30,7 @@ def score_records(
         reference: the genome.
         scorer: of a model on that genome.
     """
-    sites = [classify(r, contigs.get(r.contig), reference, window=scorer.window) for r in records]
+    sites = [classify(r, contigs.get(r.contig), reference, window=scorer.window, step=scorer.step) for r in records]
     scores = scorer([allele.variant for site in sites for allele in site.alleles if allele.variant is not None])
     return [
         [AlleleScore(allele.status, next(scores) if allele.variant is not None else None) for allele in site.alleles]
@@ -44,7 +45,11 @@ def to_plain(scores: Sequence[Sequence[AlleleScore]]) -> Any:
 
 def from_plain(plain: Any) -> list[list[AlleleScore]]:
     """The inverse of `to_plain`."""
-    return [
-        [AlleleScore(Status(status), None if score is None else VariantScore(*score)) for status, score in alleles]
-        for alleles in plain
-    ]
+    return [[AlleleScore(Status(status), _score(score)) for status, score in alleles] for alleles in plain]
+
+
+def _score(plain: Any) -> VariantScore | None:
+    if plain is None:
+        return None
+    llr, probability, logit, distances = plain
+    return VariantScore(llr, probability, logit, None if distances is None else Distances(*distances))

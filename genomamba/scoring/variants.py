@@ -1,23 +1,41 @@
-"""Scores of variants: log-likelihood ratios, and probabilities where the model is a classifier."""
+"""Scores of variants: log-likelihood ratios, probabilities where the model is a classifier, distances on request."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
-from genomamba.data.pairs import allele_pair, stack_pairs
-from genomamba.data.reference import Reference
+from genomamba.data.pairs import VariantWindow, read_window
 from genomamba.genome.variant import Variant
-from genomamba.model.backbone import CausalLM
-from genomamba.model.heads import SequencePair, VariantClassifier, pair_llr
+from genomamba.model.backbone import CausalLM, MaskedLM
+from genomamba.model.heads import VariantClassifier
+from genomamba.scoring.batch_size import does_not_fit, planned
+from genomamba.scoring.batching import batches
+from genomamba.scoring.causal_alleles import CausalAlleles
+from genomamba.scoring.distances import Distances
+from genomamba.scoring.masked_alleles import MaskedAlleles
+
+if TYPE_CHECKING:
+    from genomamba.data.reference import Reference
+
+BATCHES_AT_ONCE = 16  # are sorted by length among themselves
 
 
 class VariantScore(NamedTuple):
-    llr: float  # log p(alt) - log p(ref) over the window, nats, mean of both strands
+    llr: float  # log p(alt) - log p(ref), nats: over the window, or at the site for a masked model; mean of strands
     probability: float | None  # calibrated, of the positive class; None where the model is no classifier
     logit: float | None
+    distances: Distances | None = None  # None where they were not asked for
+
+
+class Alleles(Protocol):
+    """How a kind of model reads both alleles; see `CausalAlleles` and `MaskedAlleles`."""
+
+    def prepare(self, windows: Sequence[VariantWindow]) -> Any: ...
+    def __call__(self, rows: Any) -> Tensor: ...
 
 
 class VariantScorer:
@@ -27,34 +45,81 @@ class VariantScorer:
         model: a language model or a classifier; moved to ``device``.
         reference: the genome that the variants stand on.
         window: bases of genomic span around each variant.
-        batch_size: variants per forward pass; each is four sequences.
+        batch_size: variants per forward pass; None plans it, and halves it where the memory does not hold it.
         device: where to run.
+        step: windows' middles are moved to multiples of it, so that neighbours share a window; see `variant_window`.
+        reuse_state: whether a causal model reads once what alleles share; changes rounding, and nothing else.
+        with_distances: whether to find `Distances` too.
+
+    Attributes:
+        batch_size: as given or planned, or what is left of it after halving.
     """
 
     def __init__(
         self,
-        model: CausalLM | VariantClassifier,
+        model: CausalLM | MaskedLM | VariantClassifier,
         reference: Reference,
         *,
         window: int,
-        batch_size: int,
+        batch_size: int | None,
         device: torch.device,
+        step: int = 1,
+        reuse_state: bool = True,
+        with_distances: bool = False,
     ) -> None:
-        self.model = model.to(device).eval()
-        self.reference, self.window, self.batch_size, self.device = reference, window, batch_size, device
+        model = model.to(device).eval()
+        self.reference, self.window, self.step = reference, window, step
+        self.with_distances, self.is_classifier = with_distances, isinstance(model, VariantClassifier)
+        self._automatic = batch_size is None
+        self.batch_size = planned(model.config, window, device) if batch_size is None else batch_size
+        self._alleles: Alleles = (
+            MaskedAlleles(model, device, with_distances=with_distances)
+            if isinstance(model, MaskedLM)
+            else CausalAlleles(model, device, reuse_state=reuse_state, with_distances=with_distances)
+        )
 
     def __call__(self, variants: Sequence[Variant]) -> Iterator[VariantScore]:
-        """Each must have passed `data.variants.classify` with this window."""
-        for start in range(0, len(variants), self.batch_size):
-            yield from self._batch(variants[start : start + self.batch_size])
+        """Each must have passed `data.variants.classify` with this window and step.
+
+        Raises:
+            OutOfMemoryError: a batch does not fit, or a single variant where the size is planned.
+        """
+        start = 0
+        while start < len(variants):
+            some = variants[start : start + BATCHES_AT_ONCE * self.batch_size]
+            yield from self._some([read_window(self.reference, v, self.window, self.step) for v in some])
+            start += len(some)
+
+    def _some(self, windows: list[VariantWindow]) -> list[VariantScore]:
+        scores: list[VariantScore | None] = [None] * len(windows)
+        pending: tuple[list[int], Tensor] | None = None
+        for places in batches(windows, self.batch_size):
+            own = [windows[place] for place in places]
+            columns = self._read(self._alleles.prepare(own), own)
+            if pending is not None:  # only now: a GPU has the next batch to do while this waits for the one before
+                self._take(*pending, scores)
+            pending = places, columns
+        if pending is not None:
+            self._take(*pending, scores)
+        return [score for score in scores if score is not None]
 
     @torch.inference_mode()
-    def _batch(self, variants: Sequence[Variant]) -> list[VariantScore]:
-        pairs = [allele_pair(self.reference, variant, self.window) for variant in variants]
-        pair = SequencePair(*(tensor.to(self.device) for tensor in stack_pairs(pairs, strands=2)))
-        if isinstance(self.model, VariantClassifier):
-            logit, llr = self.model(pair)
-            columns = (llr.tolist(), self.model.probability(logit).tolist(), logit.tolist())
-            return [VariantScore(*row) for row in zip(*columns, strict=True)]
-        logits = self.model(pair.ids.flatten(0, 2))
-        return [VariantScore(llr, None, None) for llr in pair_llr(logits, pair).mean(dim=1).tolist()]
+    def _read(self, rows: Any, windows: list[VariantWindow]) -> Tensor:
+        try:
+            return self._alleles(rows)
+        except torch.OutOfMemoryError as error:
+            if len(windows) == 1 or not self._automatic:
+                raise does_not_fit(len(windows), self.window, automatic=self._automatic) from error
+        torch.cuda.empty_cache()
+        half = (len(windows) + 1) // 2
+        self.batch_size = min(self.batch_size, half)
+        parts = (windows[:half], windows[half:])
+        return torch.cat([self._read(self._alleles.prepare(part), part) for part in parts])
+
+    def _take(self, places: list[int], columns: Tensor, scores: list[VariantScore | None]) -> None:
+        for place, row in zip(places, columns.tolist(), strict=True):
+            llr, rest = row[0], row[1:]
+            probability, logit = None, None
+            if self.is_classifier:
+                (probability, logit), rest = rest[:2], rest[2:]
+            scores[place] = VariantScore(llr, probability, logit, Distances(*rest) if self.with_distances else None)

@@ -11,7 +11,7 @@ from torch import Tensor
 from genomamba.genome import alphabet
 from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
-from genomamba.model.recurrence import Sampling, draw, generate, prefill, step, stream
+from genomamba.model.recurrence import Sampling, draw, generate, prefill, read_on, rows_of, step, stream
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +115,21 @@ def test_the_state_does_not_grow(layers: str) -> None:
     for _ in range(20):
         at = step(model, bases(1), at.state)
     assert sizes(at.state) == held
+
+
+@pytest.mark.parametrize("cut", [1, 2, 13])
+@pytest.mark.parametrize("layers", ["mamba mamba2", "s4d gru", "attention mamba"])
+def test_one_prefix_gone_on_from_in_several_ways(layers: str, cut: int) -> None:
+    model = CausalLM(ModelConfig(d_model=16, n_layer=2, d_state=4, layers=layers, headdim=8, window=5)).eval()
+    prefixes, suffixes = bases(2, cut), bases(3, 14)
+    index = torch.tensor([1, 0, 1])
+    reading = read_on(model, prefixes)
+    both = torch.cat([prefixes[index], suffixes], 1)
+    whole = read_on(model, both)
+    with torch.no_grad():
+        assert torch.equal(whole.log_p[:, 1:], model.log_likelihood(both))
+        assert not whole.log_p[:, 0].any()
+    after = read_on(model, suffixes, rows_of(reading.after, index))
+    torch.testing.assert_close(torch.cat([reading.log_p[index], after.log_p], 1), whole.log_p, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.cat([reading.hidden[index], after.hidden], 1), whole.hidden, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(after.after.logits, prefill(model, both).logits, rtol=1e-5, atol=1e-5)

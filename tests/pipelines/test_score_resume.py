@@ -205,7 +205,8 @@ def unfinished(score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ("words", "field"),
     [
         (("--window", 128), "window=128: the run that is to go on began with 256"),
-        (("--batch-size", 8), "batch_size=8: the run that is to go on began with 64"),
+        (("--batch-size", 8), "batch_size=8: the run that is to go on began with auto"),
+        (("--reuse-state", "false"), "reuse_state=False: the run that is to go on began with True"),
         (("--shard-size", 10), "shard_size=10: the run that is to go on began with 20"),
         (("--rna",), "rna=True: the run that is to go on began with False"),
         (("-i", "input"), "input="),

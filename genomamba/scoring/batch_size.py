@@ -1,0 +1,43 @@
+"""How many variants go through a model at once: as many as memory is likely to hold, and fewer when it does not."""
+
+from __future__ import annotations
+
+import torch
+
+from genomamba.errors import UserError
+from genomamba.model.config import ModelConfig
+
+CPU_BYTES = 256 << 20  # more would not be faster: a pass of this size fills every core
+GPU_SHARE = 0.5
+MOST = 4096
+_ROWS = 4  # two alleles on two strands
+_FLOAT = 4
+
+
+class OutOfMemoryError(UserError):
+    """A batch of variants that the device's memory does not hold."""
+
+
+def planned(config: ModelConfig, window: int, device: torch.device) -> int:
+    """Variants per forward pass. The same on the same machine, whatever else runs there.
+
+    Args:
+        config: of the model.
+        window: bases of each sequence.
+        device: where it runs.
+    """
+    # What lives at once in a block, per token: both halves of the projection, the convolved, dt, y; the stream,
+    # its norm, what is added; logits and their log-softmax.
+    token = _FLOAT * (6 * config.d_inner + 4 * config.d_model + 2 * config.padded_vocab_size)
+    memory = CPU_BYTES
+    if device.type == "cuda":
+        memory = int(GPU_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    return max(1, min(MOST, memory // (token * _ROWS * window)))
+
+
+def does_not_fit(variants: int, window: int, *, automatic: bool) -> OutOfMemoryError:
+    """What the user is told."""
+    remedy = "give a smaller --window" if automatic else "give a smaller --batch-size, or auto"
+    return OutOfMemoryError(
+        f"{variants} variants in windows of {window} bases do not fit the memory", remedy, field="batch_size"
+    )
