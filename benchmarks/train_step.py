@@ -1,8 +1,8 @@
 """A whole training step of the causal language model on a GPU, and its forward pass alone.
 
 AdamW, bf16 autocast, the loss of the next token. Printed for each size: million tokens (bases) per second,
-and the peak of memory. Where mamba_ssm can be imported, the same
-model of theirs runs beside ours.
+and the peak of memory; for short windows also with loss and gradient replayed as CUDA graphs, as `genomamba
+pretrain` does. Where mamba_ssm can be imported, the same model of theirs runs beside ours.
 
     python benchmarks/train_step.py --out benchmarks/results/train_step_h200.json
 """
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
+from genomamba.tasks.cuda_graph import MOST_TOKENS, GraphedLoss
 
 # d_model, layers, batch, length, activation checkpointing, least Mbp/s of a step, most GiB, least Mbp/s forward.
 SIZES = [
@@ -50,6 +51,8 @@ def main() -> None:
         row: dict[str, Any] = {"d_model": width, "layers": layers, "batch": batch, "length": length}
         row |= {"activation_checkpointing": again, "asked": bars}
         row["genomamba"] = measure(lambda: ours(width, layers, again), batch, length)  # noqa: B023 (called at once)
+        if batch * length <= MOST_TOKENS:
+            row["genomamba_graphed"] = measure(lambda: ours(width, layers, again), batch, length, graph=True)  # noqa: B023
         if importlib.util.find_spec("mamba_ssm") is not None and not again:
             row["mamba_ssm"] = measure(lambda: theirs(width, layers), batch, length)  # noqa: B023
         rows.append(row)
@@ -80,18 +83,25 @@ def theirs(width: int, layers: int) -> nn.Module:
     return Logits()
 
 
-def measure(make: Callable[[], nn.Module], batch: int, length: int) -> dict[str, Any]:
+def measure(make: Callable[[], nn.Module], batch: int, length: int, *, graph: bool = False) -> dict[str, Any]:
     torch.manual_seed(0)
     model = make().cuda()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     ids = torch.randint(0, 4, (batch, length), device="cuda")
 
+    weight = torch.ones(batch, length - 1, device="cuda") / (batch * (length - 1))
+
+    def loss_of(ids: Tensor, weight: Tensor) -> Tensor:
+        each = F.cross_entropy(model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        return (each.view_as(weight) * weight).sum()
+
+    loss: Callable[[Tensor, Tensor], Tensor] = GraphedLoss(loss_of, model) if graph else loss_of
+
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cuda", torch.bfloat16):
-            logits = model(ids)
-            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-        loss.backward()
+            value = loss(ids, weight)
+        value.backward()
         optimizer.step()
 
     def score() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from genomamba.errors import ConfigError
 from genomamba.model.config import MaskingConfig, ModelConfig
@@ -29,7 +29,18 @@ if TYPE_CHECKING:
 
 # What may change when a run goes on: none of it has a say in the result. (The reference's content is checked.)
 FREE = frozenset(
-    {"reference", "output", "workers", "device", "force", "resume", "checkpoint_every", "keep", "step_log"}
+    {
+        "reference",
+        "output",
+        "workers",
+        "device",
+        "force",
+        "resume",
+        "checkpoint_every",
+        "keep",
+        "step_log",
+        "cuda_graph",
+    }
 )
 
 
@@ -68,6 +79,7 @@ class Config:
     workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
+    cuda_graph: bool = option("on a GPU, replay steps on short windows as CUDA graphs; the same bits, sooner", True)
     activation_checkpointing: bool = option("recompute activations: far less memory, a third more time", False)
     rna: bool = option("read U as T", False)
     force: bool = option("replace an existing run folder", False)
@@ -219,10 +231,11 @@ def make_task(config: Config) -> PretrainTask:
     from genomamba.model.backbone import CausalLM, MaskedLM
     from genomamba.tasks.pretrain import MaskedPretrainTask, PretrainTask
 
-    sizes = {
+    sizes: dict[str, Any] = {
         "batch_size": config.batch_size // config.accumulate,
         "window": config.window,
         "accumulate": config.accumulate,
+        "cuda_graph": config.cuda_graph,
     }
     steps = config.steps or DEFAULT_STEPS
     if config.objective == "masked":

@@ -18,6 +18,7 @@ from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import MaskingConfig
 from genomamba.model.masking import mask_bases
 from genomamba.tasks.config import OptimizerConfig
+from genomamba.tasks.cuda_graph import GraphedLoss, worth_a_graph
 from genomamba.tasks.optimizer import adamw_cosine
 
 BITS_PER_NAT = 1 / math.log(2)
@@ -41,6 +42,7 @@ class PretrainTask(LightningModule):
         batch_size: windows per micro-batch.
         window: bases per window.
         accumulate: micro-batches per step.
+        cuda_graph: on one GPU, replay the loss of short windows and its gradient as CUDA graphs.
     """
 
     model: CausalLM | MaskedLM
@@ -55,20 +57,39 @@ class PretrainTask(LightningModule):
         batch_size: int,
         window: int,
         accumulate: int = 1,
+        cuda_graph: bool = True,
     ) -> None:
         super().__init__()
         self.model, self.optimizer_config, self.steps = model, optimizer, steps
-        self.batch_size, self.accumulate = batch_size, accumulate
+        self.batch_size, self.window, self.accumulate = batch_size, window, accumulate
         self.nominal = batch_size * (window - 1 if isinstance(model, CausalLM) else window)
         self.rejected = 0  # windows passed over for their N's, since this process began
         self.where: list[str] = []  # the windows of the current step
         self.step_loss = math.nan  # of the latest step, nats per base
+        self.cuda_graph = cuda_graph
+        self._graphed: GraphedLoss | None = None
 
     def _loss(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
         """Summed weighted loss in nats and the sum of weights; ``number`` counts the split's micro-batches."""
-        assert isinstance(self.model, CausalLM)
         weight = batch.weight[:, 1:]
-        return -(weight * self.model.log_likelihood(batch.ids, batch.reset)).sum(), weight.sum()
+        if self._graphed is not None and self.training and batch.reset is None:
+            return self._graphed(batch.ids, weight), weight.sum()
+        return self._causal_loss(batch.ids, weight, batch.reset), weight.sum()
+
+    def _causal_loss(self, ids: Tensor, weight: Tensor, reset: Tensor | None = None) -> Tensor:
+        assert isinstance(self.model, CausalLM)
+        return -(weight * self.model.log_likelihood(ids, reset)).sum()
+
+    def on_fit_start(self) -> None:
+        if self.trainer.world_size == 1:
+            self.graph_short_steps(self.device)
+
+    def graph_short_steps(self, device: torch.device) -> None:
+        """From now on replays steps as CUDA graphs, where that is asked for, possible and worth it."""
+        plain = isinstance(self.model, CausalLM) and not self.model.backbone.activation_checkpointing
+        if self.cuda_graph and device.type == "cuda" and plain:
+            if worth_a_graph(self.model, self.batch_size * self.window):
+                self._graphed = GraphedLoss(self._causal_loss, self.model)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         place = batch_idx % self.accumulate

@@ -37,6 +37,7 @@ def affordable_steps(
     state = take_rng_state()
     be_deterministic(device.type)
     task = copy.deepcopy(task).to(device).train()
+    task.graph_short_steps(device)
     optimizer, _ = adamw_cosine(task.model, task.optimizer_config, task.steps)
     took: list[float] = []
     while len(took) < _WARM_UP + _FEWEST or (len(took) < _WARM_UP + _MOST and sum(took[_WARM_UP:]) < _SHARE * seconds):

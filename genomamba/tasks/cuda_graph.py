@@ -1,0 +1,60 @@
+"""Loss and gradient of short windows as CUDA graphs: one launch where Python would make hundreds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+# Tokens of a micro-batch from which the device computes for longer than Python needs to ask it to.
+MOST_TOKENS = 1 << 18
+
+Replay = Callable[[Tensor, Tensor], Tensor]
+
+
+class GraphedLoss:
+    """``loss(ids, weight)`` of a model, replayed from CUDA graphs for inputs of one shape.
+
+    The graphs are captured at the first call, forward and backward, in a memory pool of their own. The kernels
+    and their order are those of the plain call, and so are the bits.
+
+    Args:
+        loss: summed loss of ids (B, L) under weights; differentiable in the model's parameters.
+        model: whose parameters they are.
+    """
+
+    def __init__(self, loss: Replay, model: nn.Module) -> None:
+        self._loss, self._model = loss, model
+        self._replay: Replay | None = None
+        self._shapes: tuple[torch.Size, torch.Size] | None = None
+
+    def __call__(self, ids: Tensor, weight: Tensor) -> Tensor:
+        shapes = (ids.shape, weight.shape)
+        if self._replay is None:
+            self._replay, self._shapes = self._capture(ids, weight), shapes
+        return self._replay(ids, weight) if shapes == self._shapes else self._loss(ids, weight)
+
+    def _capture(self, ids: Tensor, weight: Tensor) -> Replay:
+        module = _Loss(self._loss, self._model).train()
+        device = ids.device.type
+        enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+        # A cached cast of a weight would be a tensor that later steps don't write.
+        with torch.autocast(device, dtype, enabled=enabled, cache_enabled=False):
+            return cast(Replay, torch.cuda.make_graphed_callables(module, (ids.clone(), weight.clone())))
+
+
+class _Loss(nn.Module):
+    def __init__(self, loss: Replay, model: nn.Module) -> None:
+        super().__init__()
+        self.loss, self.model = loss, model
+
+    def forward(self, ids: Tensor, weight: Tensor) -> Tensor:
+        return self.loss(ids, weight)
+
+
+def worth_a_graph(model: nn.Module, tokens: int) -> bool:
+    """Whether a micro-batch of so many tokens is short, and the model draws no random numbers in training."""
+    random = any((isinstance(m, nn.Dropout) and m.p > 0) or getattr(m, "drop_path", 0.0) for m in model.modules())
+    return not random and tokens <= MOST_TOKENS
