@@ -87,9 +87,9 @@ class PretrainTask(LightningModule):
     def graph_short_steps(self, device: torch.device) -> None:
         """From now on replays steps as CUDA graphs, where that is asked for, possible and worth it."""
         plain = isinstance(self.model, CausalLM) and not self.model.backbone.activation_checkpointing
-        if self.cuda_graph and device.type == "cuda" and plain:
-            if worth_a_graph(self.model, self.batch_size * self.window):
-                self._graphed = GraphedLoss(self._causal_loss, self.model)
+        wanted = self.cuda_graph and device.type == "cuda"
+        if wanted and plain and worth_a_graph(self.model, self.batch_size * self.window):
+            self._graphed = GraphedLoss(self._causal_loss, self.model)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         place = batch_idx % self.accumulate
