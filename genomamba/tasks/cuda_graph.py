@@ -40,6 +40,8 @@ class GraphedLoss:
         module = _Loss(self._loss, self._model).train()
         device = ids.device.type
         enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+        # The graphs are captured on a stream of their own; replays wait for it.
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         # A cached cast of a weight would be a tensor that later steps don't write.
         with torch.autocast(device, dtype, enabled=enabled, cache_enabled=False):
             return cast(Replay, torch.cuda.make_graphed_callables(module, (ids.clone(), weight.clone())))

@@ -7,13 +7,16 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 
 from genomamba.errors import ConfigError
 from genomamba.tasks.checkpoint_io import WholeCheckpointIO
-from genomamba.tasks.config import Device, Precision
+from genomamba.tasks.config import Device
+from genomamba.tasks.config import Precision as Digits
 from genomamba.tasks.metrics_log import MetricsLog
 
 # What Lightning says of choices that are ours.
@@ -32,7 +35,7 @@ def make_trainer(
     clip: float,
     accumulate: int = 1,
     device: Device,
-    precision: Precision,
+    precision: Digits,
     callbacks: Sequence[Callback],
     validate_every: int | None = None,
     validate: bool = True,
@@ -68,10 +71,11 @@ def make_trainer(
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
     be_deterministic(accelerator)
+    mixed = [Bf16Mixed("bf16-mixed", accelerator)] if precision == "bf16-mixed" else []
     return Trainer(
         accelerator="gpu" if accelerator == "cuda" else "cpu",
         devices=1,
-        precision=precision,
+        precision=None if mixed else precision,
         max_steps=steps,
         max_epochs=-1,
         gradient_clip_val=clip,
@@ -80,7 +84,7 @@ def make_trainer(
         val_check_interval=validate_every * accumulate if validate and validate_every else 1.0,
         check_val_every_n_epoch=None if validate and validate_every else 1,
         limit_val_batches=1.0 if validate else 0,
-        plugins=[WholeCheckpointIO()],
+        plugins=[WholeCheckpointIO(), *mixed],
         logger=MetricsLog(folder, before=resumed_at),
         log_every_n_steps=5,
         enable_checkpointing=False,
@@ -90,6 +94,13 @@ def make_trainer(
         use_distributed_sampler=False,
         deterministic=True,
     )
+
+
+class Bf16Mixed(MixedPrecision):
+    """bf16 without loss scaling, so that clipping and a fused optimizer go together; Lightning refuses the pair."""
+
+    def clip_gradients(self, *args: Any, **kwargs: Any) -> None:
+        Precision.clip_gradients(self, *args, **kwargs)
 
 
 def be_deterministic(accelerator: str) -> None:

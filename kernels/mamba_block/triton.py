@@ -8,7 +8,6 @@ convolved one are kept too.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,8 +25,6 @@ from genomamba.kernels.selective_scan.triton_launch import Gradients, Inputs, sc
 _SCRATCH = 1 << 30
 # Bytes of the projected input up to which it is kept. Computing it again costs a twentieth of a step.
 _SMALL = 1 << 28
-
-_thread = threading.local()
 
 
 def mamba_block_triton(
@@ -107,8 +104,6 @@ class _Block(torch.autograd.Function):
         count = len(ctx.reverse)
         entering, convolved, weights = rest[:count], rest[count : 2 * count], rest[2 * count :]
         dtype = ctx.dtype
-        if stream.is_cuda:
-            _touch_device(stream)
         if d_out is None:
             d_out = stream.new_zeros(stream.shape, dtype=dtype)
         with torch.autocast(stream.device.type, enabled=False):
@@ -208,13 +203,6 @@ def _read_backward(
         D=sums.dD,
     )
     return y, [None if g is None else g.to(w.dtype) for g, w in zip(gradients, direction, strict=True)]
-
-
-def _touch_device(tensor: Tensor) -> None:
-    """Makes the device's context this thread's own, which cuBLAS would do with a warning."""
-    if not hasattr(_thread, "touched"):
-        torch.zeros_like(tensor.flatten()[:1])
-        _thread.touched = True
 
 
 def _outer(left: Tensor, right: Tensor) -> Tensor:
