@@ -25,6 +25,7 @@ from genomamba.kernels.ssd import triton_kernels
 
 CHUNK = 64
 _ROWS = 6  # of the table of decays
+_LARGEST = {torch.float32: 64 * 128}  # state of a head that shared memory has room for; 128 * 128 in 16 bits
 _UNROLLED, _BLOCK = 16, 256  # of the carry: chunks loaded at once, numbers of a program
 
 
@@ -44,7 +45,7 @@ def ssd_triton(
     Products take operands of x's dtype (fp32 as three TF32 products, some 2⁻²¹) and sum in fp32.
 
     Raises:
-        KernelUnavailableError: no GPU, or fp64 inputs.
+        KernelUnavailableError: no GPU, fp64 inputs, or a state that is too large (see `fits`).
     """
     if x.device.type != "cuda" and not triton.knobs.runtime.interpret:
         raise KernelUnavailableError(
@@ -53,10 +54,20 @@ def ssd_triton(
         )
     if x.dtype == torch.float64:
         raise KernelUnavailableError("impl='triton': the kernel sums in fp32; use impl='chunked' for fp64")
+    if not fits(x.shape[3], B.shape[3], x.dtype):
+        raise KernelUnavailableError(
+            f"impl='triton': a head's state of {x.shape[3]} x {B.shape[3]} in {x.dtype} does not fit; use impl='chunked'"
+        )
     y, final = _ssd(x, dt, A, B, C, D, initial_state, reset, reverse)
     if reverse and reset is not None and reset.shape[1]:
         final = torch.where(reset[:, 0, None, None, None], final.new_zeros(()), final)
     return y, final
+
+
+def fits(width: int, states: int, dtype: torch.dtype) -> bool:
+    """Whether there are kernels for heads of so many channels and states."""
+    P, N = _padded(width, states)
+    return P * N <= _LARGEST.get(dtype, 128 * 128)
 
 
 @torch.library.custom_op("genomamba::ssd", mutates_args=())
@@ -261,7 +272,7 @@ def _dense(t: Tensor) -> Tensor:
 
 
 def _options(width: int, states: int, reverse: bool, dtype: torch.dtype) -> dict[str, Any]:
-    P, N = (max(16, triton.next_power_of_2(size)) for size in (width, states))
+    P, N = _padded(width, states)
     return {
         "T": CHUNK,
         "ROWS": _ROWS,
@@ -270,5 +281,9 @@ def _options(width: int, states: int, reverse: bool, dtype: torch.dtype) -> dict
         "REVERSE": reverse,
         "PRECISION": "tf32x3" if dtype == torch.float32 else "tf32",  # the latter means nothing to 16 bits
         "num_warps": 4 if max(P, N) <= 64 else 8,
-        "num_stages": 2,
+        "num_stages": 2 if max(P, N) <= 64 and dtype != torch.float32 else 1,
     }
+
+
+def _padded(width: int, states: int) -> tuple[int, int]:
+    return max(16, triton.next_power_of_2(width)), max(16, triton.next_power_of_2(states))
