@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def measure(model: CausalLM, length: int) -> dict[str, float]:
-    """The whole call, and from the first block of tokens on: what comes before it is prefill and capturing the graph."""
+    """The whole call, and from the first block of tokens on, behind prefill and the capture of the graph."""
     prompt = torch.full((1, 16), alphabet.A, device="cuda")
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()

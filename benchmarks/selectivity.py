@@ -34,20 +34,26 @@ class Examples(NamedTuple):
     target: Tensor  # (B, L): what is to be said at each token; -100 where nothing is
 
 
-def selective_copying(batch: int, length: int, items: int, device: torch.device) -> Examples:
-    """16 letters strewn among noise are to be repeated in order at the end (Gu & Dao 2023, section 4.1.1)."""
+def selective_copying(batch: int, length: int, items: int, device: torch.device, training: bool) -> Examples:
+    """Letters strewn among noise are to be repeated in order at the end (Gu & Dao 2023, section 4.1.1).
+
+    In training a row has any number of them up to `items`, so that there is something to learn from the beginning;
+    what is reported is of `items`.
+    """
     noise, slot, letters = 0, 1, 14
     places = torch.rand(batch, length, device=device).topk(items, 1).indices.sort(1).values
     said = torch.randint(2, 2 + letters, (batch, items), device=device)
+    count = torch.randint(1, items + 1, (batch, 1), device=device) if training else items
+    there = torch.arange(items, device=device) < count
     ids = torch.full((batch, length + items), noise, device=device)
     ids[:, length:] = slot
-    ids.scatter_(1, places, said)
+    ids.scatter_(1, places, torch.where(there, said, noise))
     target = torch.full_like(ids, -100)
-    target[:, length:] = said
+    target[:, length:] = torch.where(there, said, -100)
     return Examples(ids, target)
 
 
-def induction_heads(batch: int, length: int, items: int, device: torch.device) -> Examples:
+def induction_heads(batch: int, length: int, items: int, device: torch.device, training: bool) -> Examples:
     """What followed the marked token is to be said when it comes again, `items` times over (Olsson et al. 2022).
 
     After the first time the marked token's places are at random, and the answer is not shown.
@@ -63,7 +69,7 @@ def induction_heads(batch: int, length: int, items: int, device: torch.device) -
     return Examples(ids, target)
 
 
-def associative_recall(batch: int, length: int, items: int, device: torch.device) -> Examples:
+def associative_recall(batch: int, length: int, items: int, device: torch.device, training: bool) -> Examples:
     """`items` pairs of key and value, then each key somewhere, where its value is to be said (Arora et al. 2023)."""
     blank, keys, values = 0, 4 * items, 64
     key = 1 + torch.rand(batch, keys, device=device).topk(items, 1).indices
@@ -84,7 +90,7 @@ class Task(NamedTuple):
 
 
 TASKS: dict[str, Task] = {
-    "selective copying": Task(selective_copying, 1024, 16, 64, lambda items: 16),
+    "selective copying": Task(selective_copying, 256, 8, 64, lambda items: 16),
     "induction heads": Task(induction_heads, 256, 8, 128, lambda items: 16),
     "associative recall": Task(associative_recall, 256, 64, 128, lambda items: 65 + 4 * items),
 }
@@ -160,7 +166,7 @@ def run(
     make = partial(task.make, task.batch, task.length, task.items, device)
 
     def step() -> None:
-        examples = make()
+        examples = make(training=True)
         optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(model(examples.ids).flatten(0, 1), examples.target.flatten()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -209,7 +215,7 @@ def accuracy(model: CausalLM, make: Callable[[], Examples], count: int) -> float
     right = asked = seen = 0
     model.eval()
     while seen < count:
-        ids, target = make()
+        ids, target = make(training=False)
         there = target >= 0
         right += int((model(ids).argmax(-1) == target)[there].sum())
         asked += int(there.sum())
@@ -222,7 +228,8 @@ def equal_config(kind: str, task: Task, width: int) -> ModelConfig:
     """The model of this kind with as many parameters as Mamba of this width."""
     vocabulary = task.vocabulary(task.items)
     options, free, _ = MODELS[kind]
-    base = ModelConfig(d_model=width, n_layer=2, vocab_size=vocabulary, headdim=width // 2)
+    # Steps of up to 1: what is to be remembered are a few tokens, not a genome.
+    base = ModelConfig(d_model=width, n_layer=2, vocab_size=vocabulary, headdim=width // 2, dt_min=0.01, dt_max=1.0)
     wanted = size(replace(base, layers="mamba"))
     base = replace(base, **options)
     if free == "d_mlp":

@@ -56,7 +56,8 @@ def ssd_triton(
         raise KernelUnavailableError("impl='triton': the kernel sums in fp32; use impl='chunked' for fp64")
     if not fits(x.shape[3], B.shape[3], x.dtype):
         raise KernelUnavailableError(
-            f"impl='triton': a head's state of {x.shape[3]} x {B.shape[3]} in {x.dtype} does not fit; use impl='chunked'"
+            f"impl='triton': a head's state of {x.shape[3]} x {B.shape[3]} in {x.dtype} does not fit; "
+            "use impl='chunked'"
         )
     y, final = _ssd(x, dt, A, B, C, D, initial_state, reset, reverse)
     if reverse and reset is not None and reset.shape[1]:
@@ -67,7 +68,8 @@ def ssd_triton(
 def fits(width: int, states: int, dtype: torch.dtype) -> bool:
     """Whether there are kernels for heads of so many channels and states."""
     P, N = _padded(width, states)
-    return P * N <= _LARGEST.get(dtype, 128 * 128)
+    size = P * N
+    return size <= _LARGEST.get(dtype, 128 * 128)
 
 
 @torch.library.custom_op("genomamba::ssd", mutates_args=())

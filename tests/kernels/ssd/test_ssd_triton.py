@@ -160,7 +160,7 @@ def test_second_backward_fp64_and_cpu_are_refused(monkeypatch: pytest.MonkeyPatc
 
 def test_a_state_that_is_too_large_is_refused() -> None:
     values = inputs((1, 2, 1, 128, 1, 128))
-    with pytest.raises(KernelUnavailableError, match="128 x 128 in torch.float32 does not fit; use impl='chunked'"):
+    with pytest.raises(KernelUnavailableError, match=r"128 x 128 in torch\.float32 does not fit; use impl='chunked'"):
         ssd(**values, impl="triton")
     assert isinstance(ssd(**values), Tensor)
 
