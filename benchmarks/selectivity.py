@@ -86,13 +86,14 @@ class Task(NamedTuple):
     length: int
     items: int
     batch: int
+    share: float  # of the time, to be shared by its runs, in proportion to the others'
     vocabulary: Callable[[int], int]  # of the number of items
 
 
 TASKS: dict[str, Task] = {
-    "selective copying": Task(selective_copying, 256, 8, 64, lambda items: 16),
-    "induction heads": Task(induction_heads, 256, 8, 128, lambda items: 16),
-    "associative recall": Task(associative_recall, 256, 64, 128, lambda items: 65 + 4 * items),
+    "selective copying": Task(selective_copying, 256, 8, 64, 3.0, lambda items: 16),
+    "induction heads": Task(induction_heads, 256, 8, 128, 1.0, lambda items: 16),
+    "associative recall": Task(associative_recall, 256, 64, 128, 1.0, lambda items: 65 + 4 * items),
 }
 # Options, the field that is set so that parameters are equal in number, and the rate of learning.
 MODELS: dict[str, tuple[dict[str, Any], str, float]] = {
@@ -133,9 +134,12 @@ def main() -> None:
         found = json.loads(options.out.read_text())
     if device.type == "cuda":
         found["machine"] = describe(options.commit)
-    wanted = [(t, m, s) for s in options.seeds for t in options.tasks for m in options.models]
-    seconds = 60 * options.minutes / len(wanted)
-    for name, kind, seed in wanted:
+    tasks = sorted(options.tasks, key=lambda task: TASKS[task].share)
+    wanted = [(t, m, s) for s in options.seeds for t in tasks for m in options.models]
+    end, left = time.monotonic() + 60 * options.minutes, [TASKS[task].share for task, _, _ in wanted]
+    for number, (name, kind, seed) in enumerate(wanted):
+        # What a run that has learned its task leaves of its time is for those after it.
+        seconds = (end - time.monotonic()) * left[number] / sum(left[number:])
         task = TASKS[name]
         changed = {field: getattr(options, field) for field in ("length", "items", "batch")}
         task = task._replace(**{field: value for field, value in changed.items() if value})
