@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from genomamba.genome import alphabet
 from genomamba.model.backbone import Backbone, CausalLM, base_log_probability
+from genomamba.model.decoding import FusedDecoder, StepDecoder, blocks_of, can_fuse, fixed
+from genomamba.model.sampling import EVERY_BASE, Sampling, check
 
 
 class Continuation(NamedTuple):
@@ -39,25 +40,6 @@ class Causal(Protocol):
     def backbone(self) -> Backbone: ...
     @property
     def lm_head(self) -> nn.Module: ...
-
-
-class Sampling(NamedTuple):
-    """How the next token is drawn from logits.
-
-    Attributes:
-        temperature: logits are divided by it; 0 takes the most probable token.
-        top_k: keep that many most probable tokens; None keeps all.
-        top_p: keep the fewest tokens whose probabilities sum to at least this (Holtzman et al. 2020).
-        allowed: ids that may be drawn at all.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float = 1.0
-    allowed: tuple[int, ...] = alphabet.BASES
-
-
-EVERY_BASE = Sampling()
 
 
 @torch.no_grad()
@@ -141,43 +123,31 @@ def generate(
     Raises:
         ValueError: an empty prompt, or sampling options out of range.
     """
+    blocks = list(generate_blocks(model, prompt, length, sampling, seed=seed, stop=stop))
+    return torch.cat(blocks, 1) if blocks else prompt.new_empty(prompt.shape[0], 0).long()
+
+
+@torch.no_grad()
+def generate_blocks(
+    model: CausalLM,
+    prompt: Tensor,
+    length: int,
+    sampling: Sampling = EVERY_BASE,
+    *,
+    seed: int = 0,
+    stop: Sequence[Sequence[int]] = (),
+) -> Iterator[Tensor]:
+    """The same tokens as `generate`, (B, l) at a time, as they are drawn; memory does not grow with their number.
+
+    On an NVIDIA GPU a token is one CUDA graph, unless the model has attention layers, whose state grows.
+    """
     if prompt.shape[1] < 1:
         raise ValueError("the prompt is empty: begin with [BOS] or a base")
-    if sampling.temperature < 0 or not 0 < sampling.top_p <= 1 or (sampling.top_k is not None and sampling.top_k < 1):
-        raise ValueError(f"{sampling}: temperature >= 0, 0 < top_p <= 1 and top_k >= 1 must hold")
-    generator = torch.Generator(prompt.device).manual_seed(seed)
-    longest = max((len(word) for word in stop), default=0)
-    recent = prompt.new_full((prompt.shape[0], longest), alphabet.PAD).long()  # stops are looked for in what is added
-    done = torch.zeros(prompt.shape[0], dtype=torch.bool, device=prompt.device)
-    added: list[Tensor] = []
+    check(sampling)
     at = prefill(model, prompt)
-    for index in range(length):
-        if index:
-            at = step(model, added[-1], at.state)
-        token = torch.where(done, alphabet.PAD, draw(at.logits, sampling, generator))
-        added.append(token)
-        if stop:
-            recent = torch.cat([recent[:, 1:], token[:, None]], 1)
-            for word in stop:
-                done = done | (recent[:, longest - len(word) :] == token.new_tensor(list(word))).all(1)
-            if bool(done.all()):
-                break
-    return torch.stack(added, 1) if added else prompt.new_empty(prompt.shape[0], 0).long()
-
-
-def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
-    """One token per row, (B,), from logits (B, V)."""
-    allowed = torch.full_like(logits, -torch.inf)
-    ids = list(sampling.allowed)
-    allowed[:, ids] = logits[:, ids].float()
-    if sampling.temperature == 0:
-        return allowed.argmax(-1)
-    ordered, order = (allowed / sampling.temperature).sort(dim=-1, descending=True, stable=True)
-    probability = ordered.softmax(-1)
-    before = probability.cumsum(-1) - probability
-    drop = before >= sampling.top_p
-    drop[:, 0] = False
-    if sampling.top_k is not None:
-        drop[:, sampling.top_k :] = True
-    probability = probability.masked_fill(drop, 0)
-    return order.gather(1, torch.multinomial(probability, 1, generator=generator)).squeeze(1)
+    on_gpu = prompt.device.type == "cuda"
+    make = FusedDecoder if on_gpu and can_fuse(model, prompt.device) else StepDecoder
+    graph = on_gpu and fixed(at.state)
+    decoder = make(model, at.logits, at.state, sampling, seed, stop)
+    del at
+    yield from blocks_of(decoder, length, 16 if stop else 256, graph=graph)

@@ -49,10 +49,10 @@ def causal_conv1d_triton(
     if torch.float64 in (x.dtype, weight.dtype):
         raise KernelUnavailableError("impl='triton': the kernel computes in fp32; use impl='reference' for fp64")
     y = _conv(x, weight, bias, initial_state, reset, silu, reverse)
-    return y, _final_state(x, weight.shape[1] - 1, initial_state, reset, reverse)
+    return y, leaving_inputs(x, weight.shape[1] - 1, initial_state, reset, reverse)
 
 
-def _final_state(x: Tensor, halo: int, initial_state: Tensor | None, reset: Tensor | None, reverse: bool) -> Tensor:
+def leaving_inputs(x: Tensor, halo: int, initial_state: Tensor | None, reset: Tensor | None, reverse: bool) -> Tensor:
     """The `halo` inputs at the open end, the initial state's where the segment is shorter; zero behind a wall."""
     batch, length, channels = x.shape
     short = max(0, halo - length)

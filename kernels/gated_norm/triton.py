@@ -38,8 +38,8 @@ def gated_norm_triton(y: Tensor, z: Tensor, weight: Tensor, groups: int, eps: fl
     return _norm(y, z, weight, groups, eps, norm_before_gate)
 
 
-@torch.library.custom_op("genomamba::gated_norm", mutates_args=())
-def _norm(y: Tensor, z: Tensor, weight: Tensor, groups: int, eps: float, norm_before_gate: bool) -> Tensor:
+def norm_forward(y: Tensor, z: Tensor, weight: Tensor, groups: int, eps: float, norm_before_gate: bool) -> Tensor:
+    """As `api.gated_norm`."""
     out = y.new_empty(y.shape)
     if y.numel():
         y, z = _rows(y), _rows(z)
@@ -54,6 +54,40 @@ def _norm(y: Tensor, z: Tensor, weight: Tensor, groups: int, eps: float, norm_be
     return out
 
 
+def norm_backward(
+    d_out: Tensor,
+    y: Tensor,
+    z: Tensor,
+    weight: Tensor,
+    groups: int,
+    eps: float,
+    norm_before_gate: bool,
+    dz: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of y and, fp32, of the weight; that of z goes to ``dz``, whose tokens lie at one stride."""
+    dy = y.new_empty(y.shape)
+    if not y.numel():
+        return dy, torch.zeros_like(weight, dtype=torch.float32)
+    y, z, d_out = _rows(y), _rows(z), d_out.contiguous()
+    channels = y.shape[-1]
+    size, width, rows = _tile(channels, groups)
+    count = y.shape[0] * y.shape[1]
+    parts = min(_PARTS, triton.cdiv(count, rows))
+    d_weight = y.new_empty((parts, channels), dtype=torch.float32)
+    with torch.cuda.device_of(y):
+        triton_kernels.gated_norm_backward_kernel[(parts, groups)](
+            d_out, y, z, weight, dy, dz, d_weight, count, channels, size, y.stride(1), z.stride(1), dz.stride(1), eps,
+            triton.cdiv(triton.cdiv(count, rows), parts),
+            WIDTH=width, ROWS=rows, NORM_FIRST=norm_before_gate, num_warps=4,
+        )  # fmt: skip
+    return dy, d_weight.sum(0)
+
+
+@torch.library.custom_op("genomamba::gated_norm", mutates_args=())
+def _norm(y: Tensor, z: Tensor, weight: Tensor, groups: int, eps: float, norm_before_gate: bool) -> Tensor:
+    return norm_forward(y, z, weight, groups, eps, norm_before_gate)
+
+
 @_norm.register_fake
 def _norm_shapes(y: Tensor, z: Tensor, weight: Tensor, groups: int, eps: float, norm_before_gate: bool) -> Tensor:
     return y.new_empty(y.shape)
@@ -64,22 +98,9 @@ def _norm_backward(
     d_out: Tensor, y: Tensor, z: Tensor, weight: Tensor, groups: int, eps: float, norm_before_gate: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of y, z and the weight."""
-    dy, dz = y.new_empty(y.shape), z.new_empty(z.shape)
-    if not y.numel():
-        return dy, dz, torch.zeros_like(weight)
-    y, z, d_out = _rows(y), _rows(z), d_out.contiguous()
-    channels = y.shape[-1]
-    size, width, rows = _tile(channels, groups)
-    count = y.shape[0] * y.shape[1]
-    parts = min(_PARTS, triton.cdiv(count, rows))
-    d_weight = y.new_empty((parts, channels), dtype=torch.float32)
-    with torch.cuda.device_of(y):
-        triton_kernels.gated_norm_backward_kernel[(parts, groups)](
-            d_out, y, z, weight, dy, dz, d_weight, count, channels, size, y.stride(1), z.stride(1), eps,
-            triton.cdiv(triton.cdiv(count, rows), parts),
-            WIDTH=width, ROWS=rows, NORM_FIRST=norm_before_gate, num_warps=4,
-        )  # fmt: skip
-    return dy, dz, d_weight.sum(0).to(weight.dtype)
+    dz = z.new_empty(z.shape)
+    dy, d_weight = norm_backward(d_out, y, z, weight, groups, eps, norm_before_gate, dz)
+    return dy, dz, d_weight.to(weight.dtype)
 
 
 @_norm_backward.register_fake

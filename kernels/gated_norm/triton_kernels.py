@@ -29,7 +29,7 @@ def gated_norm_kernel(
 
 @triton.jit
 def gated_norm_backward_kernel(
-    d_out, y, z, weight, dy, dz, d_weight, count, channels, size, y_s, z_s, eps, blocks,
+    d_out, y, z, weight, dy, dz, d_weight, count, channels, size, y_s, z_s, dz_s, eps, blocks,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, NORM_FIRST: tl.constexpr,
 ):  # fmt: skip
     """Gradients of y and z, and this program's part of the weight's, from `blocks` times ROWS tokens."""
@@ -60,5 +60,5 @@ def gated_norm_backward_kernel(
             value_grad, gate_grad = inner * gate, inner * value
         at = row[:, None] * channels + d[None, :]
         tl.store(dy + at, value_grad, mask=mask)
-        tl.store(dz + at, gate_grad * slope, mask=mask)
+        tl.store(dz + row[:, None] * dz_s + d[None, :], gate_grad * slope, mask=mask)
     tl.store(d_weight + tl.program_id(0) * channels + d, total, mask=within < size)

@@ -61,9 +61,10 @@ def ssd(
             fraction. With the original's chunk (256) its outputs are met to 1e-5, which exact products, being
             better, miss by some 1e-4. ``chunked`` only, and of no effect on 16-bit inputs.
         impl: ``chunked`` works through matrix products in fp32 and runs on every device, ``triton`` through a GPU's
-            tensor cores (operands in the widest dtype of x, B and C, sums, decays and states in fp32),
-            ``reference`` step by step. ``auto`` is ``triton`` on an NVIDIA GPU, but for fp64 and TF32, and
-            ``chunked`` elsewhere; any other choice is obeyed or refused.
+            tensor cores (operands in the widest dtype of x, B and C, sums, decays and states in fp32; heads of up to
+            8,192 channels times states, twice that in 16 bits),
+            ``reference`` step by step. ``auto`` is ``triton`` on an NVIDIA GPU where it can be, but
+            for fp64 and TF32, and ``chunked`` elsewhere; any other choice is obeyed or refused.
 
     Returns:
         y (B, L, H, P) in x's dtype, or (y, final_state).
@@ -84,10 +85,10 @@ def ssd(
     if dt_limit != (0.0, float("inf")):
         step = step.clamp(*dt_limit)
     state = None if initial_state is None else initial_state.to(wide)
-    tf32 = tf32 and x.dtype not in _16_BITS
+    operand = torch.promote_types(torch.promote_types(x.dtype, B.dtype), C.dtype)
+    tf32 = tf32 and operand not in _16_BITS
     if impl == "auto":
-        on_gpu = x.device.type == "cuda" and resolve_impl("auto", x.device) == "triton"
-        impl = "triton" if on_gpu and wide == torch.float32 and not tf32 else "chunked"
+        impl = "triton" if wide == torch.float32 and not tf32 and _has_kernels(x, B, operand) else "chunked"
     if tf32 and (impl != "chunked" or wide != torch.float32):
         raise ValueError("tf32 is of fp32 and the chunked implementation alone")
     if D is not None:
@@ -95,7 +96,6 @@ def ssd(
     if impl == "triton":
         from genomamba.kernels.ssd.triton import ssd_triton
 
-        operand = torch.promote_types(torch.promote_types(x.dtype, B.dtype), C.dtype)
         y, final_state = ssd_triton(
             x.to(operand),
             step,
@@ -114,6 +114,14 @@ def ssd(
         if D is not None:
             y = y + D * x.to(wide)
     return (y.to(x.dtype), final_state) if return_final_state else y.to(x.dtype)
+
+
+def _has_kernels(x: Tensor, B: Tensor, operand: torch.dtype) -> bool:
+    if x.device.type != "cuda" or resolve_impl("auto", x.device) != "triton":
+        return False
+    from genomamba.kernels.ssd.triton import fits
+
+    return fits(x.shape[3], B.shape[3], operand)
 
 
 def _check_inputs(

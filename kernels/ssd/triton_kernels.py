@@ -201,7 +201,7 @@ def output_kernel(
 def input_gradient_kernel(
     x, table, A, B, C, D, entering, dy, leaving, through, dx, dstep, dA, dD,
     length, chunks, heads, per_group, width, states,
-    x_sb, x_sl, x_sh, b_sb, b_sl, b_sg, c_sb, c_sl, c_sg, g_sb, g_sl, g_sh,
+    x_sb, x_sl, x_sh, b_sb, b_sl, b_sg, c_sb, c_sl, c_sg, g_sb, g_sl, g_sh, dx_sb, dx_sl,
     T: tl.constexpr, ROWS: tl.constexpr, P: tl.constexpr, N: tl.constexpr, HAS_D: tl.constexpr,
     HAS_RESET: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -261,14 +261,15 @@ def input_gradient_kernel(
         wide = dy_tile.to(tl.float32)
         x_grad += wide * tl.load(D + head * width + p, mask=p < width, other=0.0)[None, :]
         tl.store(dD + place * width + p, tl.sum(wide * x_tile.to(tl.float32), 0), mask=p < width)
-    tl.store(dx + s_at[:, None] * width + p[None, :], x_grad, mask=live[:, None] & (p < width)[None, :])
+    at = dx + b * dx_sb + head * width + token[:, None] * dx_sl + p[None, :]
+    tl.store(at, x_grad, mask=live[:, None] & (p < width)[None, :])
 
 
 @triton.jit
 def coupling_gradient_kernel(
     x, table, B, C, entering, dy, leaving, dB, dC,
     length, chunks, heads, per_group, width, states,
-    x_sb, x_sl, x_sh, b_sb, b_sl, b_sg, c_sb, c_sl, c_sg, g_sb, g_sl, g_sh,
+    x_sb, x_sl, x_sh, b_sb, b_sl, b_sg, c_sb, c_sl, c_sg, g_sb, g_sl, g_sh, d_sb, d_sl,
     T: tl.constexpr, ROWS: tl.constexpr, P: tl.constexpr, N: tl.constexpr, HAS_RESET: tl.constexpr,
     REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -304,7 +305,7 @@ def coupling_gradient_kernel(
         g = state_tile(leaving + place * width * states, width, states, P, N).to(x_tile.dtype)
         B_grad = tl.dot(x_tile, g, B_grad, input_precision=PRECISION)
     n = tl.arange(0, N)
-    at = ((b * length + token) * groups + group)[:, None] * states + n[None, :]
+    at = b * d_sb + group * states + token[:, None] * d_sl + n[None, :]
     mask = live[:, None] & (n < states)[None, :]
     tl.store(dB + at, B_grad, mask=mask)
     tl.store(dC + at, C_grad, mask=mask)

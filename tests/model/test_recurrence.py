@@ -11,7 +11,8 @@ from torch import Tensor
 from genomamba.genome import alphabet
 from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
-from genomamba.model.recurrence import Sampling, draw, generate, prefill, read_on, rows_of, step, stream
+from genomamba.model.recurrence import generate, prefill, read_on, rows_of, step, stream
+from genomamba.model.sampling import Sampling, draw
 
 
 @pytest.fixture(scope="module")

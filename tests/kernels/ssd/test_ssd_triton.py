@@ -158,6 +158,13 @@ def test_second_backward_fp64_and_cpu_are_refused(monkeypatch: pytest.MonkeyPatc
         ssd(**{name: t.cpu() for name, t in values.items()}, impl="triton")
 
 
+def test_a_state_that_is_too_large_is_refused() -> None:
+    values = inputs((1, 2, 1, 128, 1, 128))
+    with pytest.raises(KernelUnavailableError, match=r"128 x 128 in torch\.float32 does not fit; use impl='chunked'"):
+        ssd(**values, impl="triton")
+    assert isinstance(ssd(**values), Tensor)
+
+
 def test_operator_rules() -> None:
     from genomamba.kernels.ssd.triton import _ssd
 
