@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from genomamba.pipelines.options import option
+from genomamba.pipelines.option import option
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:

@@ -35,6 +35,8 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("evaluate", "regions"): Command("evaluate_regions", "bits per base of regions in a BED file"),
     ("likelihood",): Command("likelihood", "bits per base along contigs or regions, as a bigWig"),
     ("attribute",): Command("attribute", "score every substitution in a region, and draw it"),
+    ("embed",): Command("embed", "hidden states of contigs or regions, pooled or per base"),
+    ("generate",): Command("generate", "sequences that a causal model draws, as FASTA"),
     ("import",): Command("import_weights", "turn someone else's checkpoint into a model folder"),
     ("export",): Command("export_weights", "write a language model in someone else's format"),
     ("report",): Command("report", "one self-contained HTML page about a run"),

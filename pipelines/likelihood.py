@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from genomamba.pipelines.options import option
+from genomamba.pipelines.option import option
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from genomamba.data.references import Genome
     from genomamba.data.tracks import TrackFormat, TrackPiece
     from genomamba.scoring.likelihood import StrandBits
-
-SEGMENT = 8192  # bases per forward pass of a causal model, whose results do not depend on it
 
 
 @dataclass(frozen=True)
@@ -107,25 +105,21 @@ def strand_bits(config: Config, reference: Genome, device: torch.device) -> Stra
         ConfigError: windows that do not overlap as asked.
     """
     from genomamba.data.datasets import WindowReader
-    from genomamba.errors import CheckpointError, ConfigError
+    from genomamba.errors import CheckpointError
     from genomamba.interop.loading import load_any_model
     from genomamba.model.backbone import CausalLM, MaskedLM
-    from genomamba.pipelines.model_provenance import model_window
+    from genomamba.pipelines.reading_windows import reading_windows
     from genomamba.scoring.masked_bits import MaskedBits
     from genomamba.scoring.streaming import stream_bits
 
     model = load_any_model(config.model)
     reader = WindowReader(reference, softmask_weight=1.0)
     if isinstance(model, CausalLM):
-        return partial(stream_bits, model.to(device), reader, segment=config.window or SEGMENT, device=device)
+        segment = reading_windows(config, is_causal=True).window
+        return partial(stream_bits, model.to(device), reader, segment=segment, device=device)
     if not isinstance(model, MaskedLM):
         raise CheckpointError("it is no language model", "give a run folder of `pretrain`", file=config.model)
-    window = config.window or model_window(config.model)
-    overlap = window // 4 if config.overlap is None else config.overlap
-    if overlap >= window:
-        raise ConfigError(
-            f"it must be less than the window, {window}", "lower it", field="overlap", value=config.overlap
-        )
+    window, overlap = reading_windows(config, is_causal=False)
     return MaskedBits(
         model.to(device),
         reader,
