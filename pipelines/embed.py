@@ -7,11 +7,10 @@ The input's records keep their rows, in order; one without a base has a status t
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from genomamba.pipelines.option import option
 from genomamba.tasks.config import Device
@@ -20,10 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from genomamba.data.bed import PlacedRegion
     from genomamba.data.reference import Reference
     from genomamba.data.vectors import VectorBlock
-    from genomamba.genome.interval import Interval
+    from genomamba.pipelines.region_rows import Row
     from genomamba.scoring.embeddings import Embedder, Pooling
 
 AT_ONCE = 4096  # regions per block of a file
@@ -61,8 +59,8 @@ def run(config: Config) -> int:
     from genomamba.files import refuse_existing
     from genomamba.pipelines.chosen_regions import chosen_regions
     from genomamba.pipelines.open_reference import open_reference
+    from genomamba.pipelines.region_rows import region_rows, say_statuses
     from genomamba.progress import progress_bar
-    from genomamba.scoring.embeddings import has_base
     from genomamba.tasks.trainer import resolve_device
 
     form = vector_format(config.output)
@@ -70,8 +68,7 @@ def run(config: Config) -> int:
     device = resolve_device(config.device)
     reference = open_reference(config.reference, rna=config.rna)
     embedder = make_embedder(config, reference, device)
-    placed = chosen_regions(config, reference)
-    rows = [Row(region, status_of(region, lambda interval: has_base(embedder.reader, interval))) for region in placed]
+    rows = region_rows(chosen_regions(config, reference), reference)
     with progress_bar() as bar:
         task = bar.add_task("embedding", total=sum(row.is_read for row in rows), note="regions")
         progress = partial(bar.advance, task)
@@ -86,37 +83,9 @@ def run(config: Config) -> int:
                 write_parquet(config.output, embedder.width, blocks)
             else:
                 write_npz(config.output, pooled_arrays(blocks))
-    counts = Counter(row.status for row in rows)
     print(f"{config.output}: {len(rows):,} regions, {embedder.width} numbers per vector", file=sys.stderr)
-    for status, count in sorted(counts.items()):
-        print(f"  {status:<20}{count:>10,}", file=sys.stderr)
+    say_statuses(rows)
     return 0
-
-
-class Row(NamedTuple):
-    """A record of the input."""
-
-    region: PlacedRegion
-    status: str
-
-    @property
-    def is_read(self) -> bool:
-        return not self.status.startswith("SKIP_")
-
-    @property
-    def interval(self) -> Interval:
-        """Where it is read, which it must be."""
-        assert self.region.interval is not None
-        return self.region.interval
-
-
-def status_of(region: PlacedRegion, has_base: Callable[[Interval], bool]) -> str:
-    """OK, EDGE, or SKIP_ and why."""
-    if region.interval is None:
-        return region.skip or ""
-    if not has_base(region.interval):
-        return "SKIP_NO_BASES"
-    return "EDGE" if region.pad_low or region.pad_high else "OK"
 
 
 def make_embedder(config: Config, reference: Reference, device: torch.device) -> Embedder:
@@ -138,19 +107,6 @@ def make_embedder(config: Config, reference: Reference, device: torch.device) ->
     )
 
 
-def region_columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """What is said of each record: as it was read, and its status."""
-    records = [row.region.record for row in rows]
-    return {
-        "contig": [record.interval.contig for record in records],
-        "start": [record.interval.start for record in records],
-        "end": [record.interval.end for record in records],
-        "strand": [record.interval.strand for record in records],
-        "name": [record.name for record in records],
-        "status": [row.status for row in rows],
-    }
-
-
 def pooled_blocks(
     embedder: Embedder, rows: Sequence[Row], how: Pooling, progress: Callable[[int], object]
 ) -> Iterator[VectorBlock]:
@@ -158,6 +114,7 @@ def pooled_blocks(
     import numpy as np
 
     from genomamba.data.vectors import VectorBlock
+    from genomamba.pipelines.region_rows import region_columns
 
     for start in range(0, len(rows), AT_ONCE):
         block = rows[start : start + AT_ONCE]
@@ -210,6 +167,8 @@ def base_arrays(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The columns of the records, and an array (bases, width) for each that is read, by its number from 0."""
     import numpy as np
+
+    from genomamba.pipelines.region_rows import region_columns
 
     for name, values in region_columns(rows).items():
         yield name, np.array(values)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genomamba.data.datasets import WindowReader, collate
-from genomamba.genome import alphabet
 from genomamba.genome.interval import Interval
 from genomamba.model.backbone import Backbone
 from genomamba.model.sequence_heads import Pool
@@ -98,7 +97,7 @@ class Embedder:
         for rows in zip(*strands, strict=True):
             windows = [self.reader(row) for row in rows]
             length = torch.tensor([window.ids.size for window in windows], device=self.device)
-            hidden, _ = self.backbone(collate(windows).ids.to(self.device), length=length)
+            hidden, _ = self.backbone(collate(windows).ids.to(self.device), length=length, final_state=False)
             each.append(Pool(self.width, how)(hidden.float(), length))
         return torch.stack(each).mean(0)
 
@@ -113,7 +112,7 @@ class Embedder:
                 yield hidden[0].float()
             return
         for start, end, first, last in window_spans(region.length, window=self.window, overlap=self.overlap):
-            hidden, _ = self.backbone(self._ids(region, start, end))
+            hidden, _ = self.backbone(self._ids(region, start, end), final_state=False)
             yield hidden[0, first - start : last - start].float()
 
     def _ids(self, region: Interval, start: int, end: int) -> Tensor:
@@ -129,15 +128,6 @@ def strands_of(region: Interval) -> tuple[Interval, Interval]:
     """The region as it is given, and its reverse complement."""
     other = "+" if region.strand == "-" else "-"
     return region, Interval(region.contig, region.start, region.end, other)
-
-
-def has_base(reader: WindowReader, region: Interval, block: int = 1 << 20) -> bool:
-    """Whether there is any A, C, G or T in it."""
-    for start in range(region.start, region.end, block):
-        ids = reader.reference.ids(Interval(region.contig, start, min(start + block, region.end)))
-        if ((ids >= alphabet.A) & (ids <= alphabet.T)).any():
-            return True
-    return False
 
 
 def _pool(pieces: Iterator[Tensor], how: Pooling) -> Tensor:

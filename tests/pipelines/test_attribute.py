@@ -82,7 +82,7 @@ def test_a_heat_map_shows_each_substitution_in_its_place(tmp_path: Path) -> None
     scores[1, 3] = -5.0  # C to T is red, G to A blue
     scores[2, 0] = 5.0
     path = tmp_path / "m.png"
-    heat_map(Attribution(Interval("c", 0, 4), "ACGT", scores, "nats", True), str(path))
+    heat_map(Attribution(Interval("c", 0, 4), "ACGT", scores, "nats", "nats", True), str(path))
     pixels = image.imread(path)[..., :3]
     left = pixels[:, : int(0.9 * pixels.shape[1])]  # without the scale
     red = np.argwhere((left[..., 0] > 0.3) & (left[..., 1:].max(-1) < 0.15)).mean(0)
