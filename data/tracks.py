@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pysam
 from numpy.typing import NDArray
 
 from genomamba.data.references import Genome
@@ -17,7 +19,6 @@ from genomamba.files import whole_file
 from genomamba.genome.interval import Interval
 
 TrackFormat = Literal["bigwig", "bedgraph", "tsv"]
-TABLE_COLUMNS = ("contig", "pos", "base", "bits")
 _SUFFIXES: dict[str, TrackFormat] = {
     **dict.fromkeys((".bw", ".bigwig"), "bigwig"),
     **dict.fromkeys((".bedgraph", ".bg", ".bedgraph.gz", ".bg.gz"), "bedgraph"),
@@ -56,15 +57,44 @@ def bedgraph_lines(pieces: Iterable[TrackPiece]) -> Iterator[str]:
         )
 
 
-def table_lines(pieces: Iterable[TrackPiece], genome: Genome) -> Iterator[str]:
+def table_lines(pieces: Iterable[TrackPiece], genome: Genome, name: str) -> Iterator[str]:
     """A header, and text of contig, pos (from 1), base as the genome has it, and value, NA where there is none."""
-    yield "\t".join(TABLE_COLUMNS) + "\n"
+    yield f"contig\tpos\tbase\t{name}\n"
     for contig, start, values in pieces:
         bases = genome.fetch(Interval(contig, start, start + values.size)).tobytes().decode("ascii")
         yield "".join(
             f"{contig}\t{pos}\t{base}\t{'NA' if np.isnan(value) else format(value, '.6g')}\n"
             for pos, (base, value) in enumerate(zip(bases, values, strict=True), start + 1)
         )
+
+
+def write_text(path: str, texts: Iterable[str]) -> None:
+    """Text to a file, whole or not at all, by bgzip where its name ends in ``.gz``; to stdout where it is ``-``.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if path == "-":
+        for text in texts:
+            sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    with whole_file(path) as temporary:
+        if path.lower().endswith(".gz"):
+            with pysam.BGZFile(str(temporary), "wb", None) as out:
+                for text in texts:
+                    out.write(text.encode())
+        else:
+            with temporary.open("w", encoding="utf-8") as plain:
+                plain.writelines(texts)
+
+
+def write_track(path: str, contigs: Mapping[str, int], pieces: Iterable[TrackPiece]) -> None:
+    """A bigWig or a bedGraph, by the path's extension; arguments and errors as of `write_bigwig`."""
+    if track_format(path) == "bigwig":
+        write_bigwig(path, contigs, pieces)
+    else:
+        write_text(path, bedgraph_lines(pieces))
 
 
 def write_bigwig(path: str | os.PathLike[str], contigs: Mapping[str, int], pieces: Iterable[TrackPiece]) -> None:

@@ -2,7 +2,8 @@
 
 Under a language model a score is log p(alternative) - log p(reference) in nats: of a causal one over the region and its
 context, reading once what substitutions share; of one that looks both ways, of the base itself when it is hidden.
-Under a variant classifier it is the calibrated probability. Both strands are averaged.
+Under a variant classifier it is the calibrated probability. Both strands are averaged. A model of whole sequences reads
+the region alone, and a score is the change of a class's log-odds, or of the value.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from genomamba.pipelines.options import option
+from genomamba.pipelines.option import option
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     import torch
 
     from genomamba.data.reference import Reference
+    from genomamba.genome.alphabet import Ids
     from genomamba.genome.interval import Interval
+    from genomamba.model.sequence_heads import SequenceModel
 
 COLUMNS = ("contig", "pos", "ref", "alt", "score")
 TOKENS = {"cpu": 1 << 16, "cuda": 1 << 19}  # per forward pass
@@ -31,7 +34,7 @@ TOKENS = {"cpu": 1 << 16, "cuda": 1 << 19}  # per forward pass
 class Config:
     reference: str = option("FASTA that the region stands on", short="-r")
     region: str = option("region such as chr1:1001-1200")
-    model: str = option("folder of a language model or variant classifier, or what `import` reads", short="-m")
+    model: str = option("folder of a language model or classifier, or a checkpoint that `import` reads", short="-m")
     output: str = option("TSV to write, a row per substitution; - is stdout", "-", short="-o")
     logo: str | None = option("picture of the sequence, each base as tall as it matters: .png, .svg or .pdf", None)
     heatmap: str | None = option("picture of every substitution's score: .png, .svg or .pdf", None)
@@ -43,6 +46,9 @@ class Config:
     )
     horizon: int | None = option(
         "of a causal model, bases from a substitution on that count; all when not given", None, at_least=1
+    )
+    target: str | None = option(
+        "class whose log-odds are meant; when not given, the second of two, or the one called for the region", None
     )
     batch_size: int = option("substitutions per forward pass", 96, at_least=1)
     rna: bool = option("read U in the reference as T", False)
@@ -56,7 +62,8 @@ class Scorer(NamedTuple):
     score: Callable[[Callable[[int], object]], np.ndarray]  # progress in bases → (L, 4), by A, C, G, T
     passes: int  # how often each base is counted as progress
     unit: str
-    is_ratio: bool
+    worth: str  # of a base, what its substitutions cost, as the logo shows it
+    is_change: bool  # 0 means none; otherwise scores are probabilities
 
 
 def run(config: Config) -> int:
@@ -108,14 +115,19 @@ def make_scorer(config: Config, reference: Reference, region: Interval, sequence
     from genomamba.interop.loading import load_any_model
     from genomamba.model.backbone import CausalLM, MaskedLM
     from genomamba.model.heads import VariantClassifier
+    from genomamba.model.sequence_heads import SequenceModel
     from genomamba.pipelines.model_provenance import model_window
     from genomamba.scoring.causal_mutagenesis import CausalMutagenesis
     from genomamba.scoring.mutagenesis import SiteMutagenesis, classifier_mutagenesis
     from genomamba.scoring.variants import VariantScorer
 
     model = load_any_model(config.model)
+    if isinstance(model, SequenceModel):
+        return sequence_scorer(config, model, reference.ids(region), device)
+    if config.target is not None:
+        raise ConfigError("only a model of classes has one", "leave it out", field="target", value=config.target)
     window = config.window or model_window(config.model)
-    llr = "log p(alt) - log p(ref), nats"
+    llr = ("log p(alt) - log p(ref), nats", "mean of log p(ref) - log p(alt), nats", True)
     if isinstance(model, CausalLM):
         causal = CausalMutagenesis(
             model,
@@ -127,18 +139,49 @@ def make_scorer(config: Config, reference: Reference, region: Interval, sequence
         around = Interval(region.contig, region.start - window // 2, region.end + window // 2)
         stretch = around.clip(reference.contigs[region.contig])[0]
         own = (region.start - stretch.start, region.end - stretch.start)
-        return Scorer(partial(causal, reference.ids(stretch), *own), 2, llr, True)
+        return Scorer(partial(causal, reference.ids(stretch), *own), 2, *llr)
     if config.horizon is not None:
         raise ConfigError("only a causal model has one", "leave it out", field="horizon", value=config.horizon)
     if isinstance(model, MaskedLM):
         masked = SiteMutagenesis(
             model, WindowReader(reference, softmask_weight=1.0), window=window, rows=config.batch_size, device=device
         )
-        return Scorer(partial(masked, region), 1, llr, True)
+        return Scorer(partial(masked, region), 1, *llr)
     if not isinstance(model, VariantClassifier):
-        raise CheckpointError("it scores no substitutions", "give a model of bases or of variants", file=config.model)
+        raise CheckpointError("it scores no substitutions", "give a language model or a classifier", file=config.model)
     variants = VariantScorer(model, reference, window=window, batch_size=config.batch_size, device=device)
-    return Scorer(partial(classifier_mutagenesis, variants, region, sequence), 1, "probability", False)
+    return Scorer(
+        partial(classifier_mutagenesis, variants, region, sequence), 1, "probability", "mean probability", False
+    )
+
+
+def sequence_scorer(config: Config, model: SequenceModel, ids: Ids, device: torch.device) -> Scorer:
+    """Of a model of whole sequences.
+
+    Raises:
+        ConfigError: --target is none of its classes.
+    """
+    import numpy as np
+
+    from genomamba.errors import ConfigError
+    from genomamba.scoring.mutagenesis import sequence_mutagenesis
+    from genomamba.scoring.sequences import SequenceScorer
+
+    scorer = SequenceScorer(model, batch_size=config.batch_size, device=device)
+    if config.target is not None and config.target not in model.classes:
+        known = ", ".join(model.classes) or "none, for it gives values"
+        raise ConfigError("the model has no such class", f"it has {known}", field="target", value=config.target)
+    if model.is_regression:
+        return Scorer(partial(sequence_mutagenesis, scorer, ids, None), 1, "change of the value", "mean loss", True)
+    if config.target is not None:
+        target = model.classes.index(config.target)
+    elif len(model.classes) == 2:
+        target = 1
+    else:
+        target = int(np.argmax(scorer.answers([ids])[0]))
+    name = f"log-odds of {model.classes[target]}"
+    score = partial(sequence_mutagenesis, scorer, ids, target)
+    return Scorer(score, 1, f"change of {name}", f"mean loss of {name}", True)
 
 
 def check_pictures(config: Config, region: Interval) -> None:
@@ -159,7 +202,7 @@ def draw(config: Config, region: Interval, sequence: str, scores: np.ndarray, sc
         return
     from genomamba.pipelines.attribution_pictures import Attribution, heat_map, logo
 
-    attribution = Attribution(region, sequence, scores, scorer.unit, scorer.is_ratio)
+    attribution = Attribution(region, sequence, scores, scorer.unit, scorer.worth, scorer.is_change)
     if config.heatmap is not None:
         heat_map(attribution, config.heatmap)
     if config.logo is not None:

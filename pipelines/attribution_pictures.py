@@ -33,7 +33,8 @@ class Attribution(NamedTuple):
     sequence: str  # upper case
     scores: NDArray[np.float64]  # (L, 4), by A, C, G, T; NaN where there is none
     unit: str  # of the scores
-    is_ratio: bool  # zero means no change; otherwise scores are probabilities
+    worth: str  # of a base: what its substitutions cost
+    is_change: bool  # zero means none; otherwise scores are probabilities
 
 
 def check_picture(path: str, *, option: str, bases: int | None = None) -> None:
@@ -51,10 +52,10 @@ def check_picture(path: str, *, option: str, bases: int | None = None) -> None:
 
 def heat_map(attribution: Attribution, path: str) -> None:
     """Substitutions as colours: one row per alternative base; a dot marks the reference's own."""
-    region, sequence, scores, unit, is_ratio = attribution
+    region, sequence, scores, unit, _, is_change = attribution
     per_line = max(BASES_PER_LINE, math.ceil(region.length / _MOST_LINES))
-    norm = _norm(scores, is_ratio)
-    colours = colormaps["RdBu" if is_ratio else "viridis"].with_extremes(bad="#dddddd")
+    norm = _norm(scores, is_change)
+    colours = colormaps["RdBu" if is_change else "viridis"].with_extremes(bad="#dddddd")
     figure, lines = _lines(region, per_line, height=0.95)
     for axes, low, high in lines:
         image = axes.imshow(
@@ -80,10 +81,10 @@ def logo(attribution: Attribution, path: str) -> None:
     import logomaker
     import pandas
 
-    region, sequence, scores, unit, is_ratio = attribution
+    region, sequence, scores, _, label, is_change = attribution
     known = ~np.isnan(scores)
     mean = np.where(known, scores, 0).sum(1) / np.maximum(known.sum(1), 1)
-    worth = -mean if is_ratio else mean
+    worth = -mean if is_change else mean
     heights = pandas.DataFrame(0.0, index=range(region.start + 1, region.end + 1), columns=list("ACGT"))
     for at, base in enumerate(sequence):
         if base in "ACGT":
@@ -94,12 +95,12 @@ def logo(attribution: Attribution, path: str) -> None:
     for axes, low, high in lines:
         logomaker.Logo(heights.iloc[low:high], ax=axes, color_scheme=_COLOURS, flip_below=False)
         axes.set_ylim(bottom - room, top + room)
-    figure.supylabel("mean of log p(ref) - log p(alt), nats" if is_ratio else f"mean {unit}", fontsize=9)
+    figure.supylabel(label, fontsize=9)
     _save(figure, path)
 
 
-def _norm(scores: np.ndarray, is_ratio: bool) -> Normalize:
-    if not is_ratio:
+def _norm(scores: np.ndarray, is_change: bool) -> Normalize:
+    if not is_change:
         return Normalize(0, 1)
     known = np.abs(scores[~np.isnan(scores)])
     # The 99.5th percentile, so that one extreme substitution does not bleach the others.

@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from genomamba.pipelines.options import option
+from genomamba.pipelines.option import option
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
     import torch
 
     from genomamba.data.references import Genome
-    from genomamba.data.tracks import TrackFormat, TrackPiece
+    from genomamba.data.tracks import TrackPiece
     from genomamba.scoring.likelihood import StrandBits
-
-SEGMENT = 8192  # bases per forward pass of a causal model, whose results do not depend on it
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Config:
 
 
 def run(config: Config) -> int:
-    from genomamba.data.tracks import track_format
+    from genomamba.data.tracks import table_lines, track_format, write_text, write_track
     from genomamba.files import refuse_existing
     from genomamba.pipelines.chosen_regions import chosen_regions, say_skipped, side_by_side
     from genomamba.pipelines.open_reference import open_reference
@@ -77,7 +75,10 @@ def run(config: Config) -> int:
         task = bar.add_task("reading", total=strands * sum(each.length for each in intervals), note="bases")
         track = LikelihoodTrack(bits, both_strands=config.both_strands, progress=partial(bar.advance, task))
         pieces = count(piece for interval in intervals for piece in track(interval))
-        write(config, form, reference, pieces)
+        if form == "tsv":
+            write_text(config.output, table_lines(pieces, reference, "bits"))
+        else:
+            write_track(config.output, reference.contigs, pieces)
     say_skipped(placed, config.regions or config.reference)
     total = f"{count.bits / count.bases:.4f} bits per base over {count.bases:,} bases" if count.bases else "no base"
     print(f"{len(placed)} regions: {total}", file=sys.stderr)
@@ -107,25 +108,21 @@ def strand_bits(config: Config, reference: Genome, device: torch.device) -> Stra
         ConfigError: windows that do not overlap as asked.
     """
     from genomamba.data.datasets import WindowReader
-    from genomamba.errors import CheckpointError, ConfigError
+    from genomamba.errors import CheckpointError
     from genomamba.interop.loading import load_any_model
     from genomamba.model.backbone import CausalLM, MaskedLM
-    from genomamba.pipelines.model_provenance import model_window
+    from genomamba.pipelines.reading_windows import reading_windows
     from genomamba.scoring.masked_bits import MaskedBits
     from genomamba.scoring.streaming import stream_bits
 
     model = load_any_model(config.model)
     reader = WindowReader(reference, softmask_weight=1.0)
     if isinstance(model, CausalLM):
-        return partial(stream_bits, model.to(device), reader, segment=config.window or SEGMENT, device=device)
+        segment = reading_windows(config, is_causal=True).window
+        return partial(stream_bits, model.to(device), reader, segment=segment, device=device)
     if not isinstance(model, MaskedLM):
         raise CheckpointError("it is no language model", "give a run folder of `pretrain`", file=config.model)
-    window = config.window or model_window(config.model)
-    overlap = window // 4 if config.overlap is None else config.overlap
-    if overlap >= window:
-        raise ConfigError(
-            f"it must be less than the window, {window}", "lower it", field="overlap", value=config.overlap
-        )
+    window, overlap = reading_windows(config, is_causal=False)
     return MaskedBits(
         model.to(device),
         reader,
@@ -135,29 +132,3 @@ def strand_bits(config: Config, reference: Genome, device: torch.device) -> Stra
         batch_size=config.batch_size,
         device=device,
     )
-
-
-def write(config: Config, form: TrackFormat, reference: Genome, pieces: Iterable[TrackPiece]) -> None:
-    """The track, whole or not at all."""
-    import pysam
-
-    from genomamba.data.tracks import bedgraph_lines, table_lines, write_bigwig
-    from genomamba.files import whole_file
-
-    if form == "bigwig":
-        write_bigwig(config.output, reference.contigs, pieces)
-        return
-    lines = bedgraph_lines(pieces) if form == "bedgraph" else table_lines(pieces, reference)
-    if config.output == "-":
-        for text in lines:
-            sys.stdout.write(text)
-        sys.stdout.flush()
-        return
-    with whole_file(config.output) as path:
-        if config.output.lower().endswith(".gz"):
-            with pysam.BGZFile(str(path), "wb", None) as out:
-                for text in lines:
-                    out.write(text.encode())
-        else:
-            with path.open("w", encoding="utf-8") as plain:
-                plain.writelines(lines)

@@ -82,7 +82,7 @@ def run(config: Config) -> int:
     from genomamba.data.vcf import VcfReader
     from genomamba.errors import CheckpointError, Terminated
     from genomamba.model.folder import load_model
-    from genomamba.model.sequence_heads import SequenceModel
+    from genomamba.model.sequence_heads import SequenceModel, TokenModel
     from genomamba.pipelines.model_provenance import model_window
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.shards import Shards, check_place
@@ -96,7 +96,7 @@ def run(config: Config) -> int:
         check_place(config.output, resume=config.resume, force=config.force)
     device = resolve_device(config.device)
     model = load_model(config.model)
-    if isinstance(model, SequenceModel):
+    if isinstance(model, SequenceModel | TokenModel):
         raise CheckpointError(
             "a model of whole sequences has no score of a variant",
             "give a language model or a variant classifier",

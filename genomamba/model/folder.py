@@ -25,16 +25,16 @@ from genomamba.kernels.selective_scan import Impl
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig, SequenceHeadConfig, VariantHeadConfig
 from genomamba.model.heads import VariantClassifier
-from genomamba.model.sequence_heads import SequenceModel
+from genomamba.model.sequence_heads import SequenceModel, TokenModel
 from genomamba.model.trees import TreeHead, TreeShape
 
 CONFIG, WEIGHTS, CARD, PROVENANCE = "config.json", "model.safetensors", "README.md", "provenance.json"
 FORMAT = 1
 TASKS: dict[str, type[CausalLM] | type[MaskedLM]] = {"causal_lm": CausalLM, "masked_lm": MaskedLM}
 
-SEQUENCE, VARIANT = "sequence", "variant_classifier"
+SEQUENCE, TOKEN, VARIANT = "sequence", "tracks", "variant_classifier"
 
-AnyModel = CausalLM | MaskedLM | VariantClassifier | SequenceModel
+AnyModel = CausalLM | MaskedLM | VariantClassifier | SequenceModel | TokenModel
 
 
 def save_model(model: AnyModel, folder: str | PathLike[str], *, card: str, provenance: Mapping[str, Any]) -> None:
@@ -53,6 +53,8 @@ def save_model(model: AnyModel, folder: str | PathLike[str], *, card: str, prove
         config["head"] = dataclasses.asdict(model.head_config)
     if isinstance(model, SequenceModel):
         config["classes"] = list(model.classes)
+    if isinstance(model, TokenModel):
+        config["tracks"] = list(model.tracks)
     head = getattr(model, "head", None)
     if isinstance(head, TreeHead):
         config["trees"] = dataclasses.asdict(head.shape)
@@ -107,6 +109,8 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
     elif task == SEQUENCE:
         head = _from_json(SequenceHeadConfig, config.get("head", {}), config_path, "head")
         model = SequenceModel(model_config, head, _classes(config.get("classes"), config_path), impl, trees)
+    elif task == TOKEN:
+        model = TokenModel(model_config, _track_names(config.get("tracks"), config_path), impl)
     else:
         raise CheckpointError("no such task", "install a newer genomamba", file=config_path, field="task", value=task)
     try:
@@ -133,14 +137,14 @@ def initialise_backbone(model: VariantClassifier | SequenceModel, pretrained: Ca
 
 def task_of(model: nn.Module) -> str:
     """The word for the model's kind in config.json."""
-    other = SEQUENCE if isinstance(model, SequenceModel) else VARIANT
-    return next((task for task, kind in TASKS.items() if isinstance(model, kind)), other)
+    kinds = {**TASKS, SEQUENCE: SequenceModel, TOKEN: TokenModel}
+    return next((task for task, kind in kinds.items() if isinstance(model, kind)), VARIANT)
 
 
 def _own_tensors(model: AnyModel) -> dict[str, torch.Tensor]:
     """The state dict without the output head where that is the embedding."""
     tensors = dict(model.state_dict())
-    if model.config.tie_embeddings and not isinstance(model, SequenceModel):
+    if model.config.tie_embeddings and not isinstance(model, SequenceModel | TokenModel):
         del tensors["lm_head.weight"]
     return tensors
 
@@ -174,6 +178,14 @@ def _classes(names: Any, path: Path) -> list[str]:
             value=names,
         )
     return names
+
+
+def _track_names(names: Any, path: Path) -> list[str]:
+    if not isinstance(names, list) or not names or len({str(name) for name in names}) < len(names):
+        raise CheckpointError(
+            "it must list the names of tracks, each once", "restore the file", file=path, field="tracks", value=names
+        )
+    return [str(name) for name in names]
 
 
 def _from_json(cls: type, values: Mapping[str, Any], path: Path, field: str) -> Any:

@@ -143,16 +143,27 @@ class TokenModel(nn.Module):
     """A vector of outputs per token: classes, or tracks such as coverage.
 
     Tracks of a model of both strands are those of the double strand: turned round for the reverse complement.
+
+    Args:
+        config: of the backbone; causal or not.
+        tracks: names in the order of the outputs.
     """
 
-    def __init__(self, config: ModelConfig, outputs: int, impl: Impl = "auto") -> None:
+    def __init__(self, config: ModelConfig, tracks: Sequence[str], impl: Impl = "auto") -> None:
         super().__init__()
-        self.config = config
+        self.config, self.tracks = config, tuple(tracks)
         self.backbone = Backbone(config, impl)
-        self.head = nn.Linear(config.d_model, outputs)
+        self.head = nn.Linear(config.d_model, len(self.tracks))
+
+    def of_hidden(self, hidden: Tensor) -> Tensor:
+        """Outputs (..., tracks) of what the backbone returns, (..., d_model), or twice that for both strands."""
+        if self.config.rc_equivariant:
+            first, second = hidden.chunk(2, dim=-1)
+            return (self.head(first) + self.head(second)) / 2
+        return self.head(hidden)
 
     def forward(self, ids: Tensor, length: Tensor | None = None) -> Tensor:
-        """ids (B, L), tokens per row that are not padding (B,) → (B, L, outputs); of padding, meaningless."""
+        """ids (B, L), tokens per row that are not padding (B,) → (B, L, tracks); of padding, meaningless."""
         if not self.config.rc_equivariant:
             return self.head(self.backbone(ids, length=length, final_state=False)[0])
         strands = self.backbone.strands(ids, length=length)

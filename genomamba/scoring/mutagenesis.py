@@ -1,4 +1,4 @@
-"""In-silico saturation mutagenesis under models that look both ways, and under classifiers of variants."""
+"""In-silico saturation mutagenesis under models that look both ways, and under classifiers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from torch import Tensor
 
 from genomamba.data.datasets import Window, WindowReader, collate
 from genomamba.genome import alphabet
+from genomamba.genome.alphabet import Ids
 from genomamba.genome.interval import Interval
 from genomamba.genome.variant import Variant
 from genomamba.model.backbone import MaskedLM
 from genomamba.model.windows import conjoined
 from genomamba.scoring.causal_mutagenesis import Progress, Scores
+from genomamba.scoring.sequences import SequenceScorer
 from genomamba.scoring.variants import VariantScorer
 
 
@@ -85,6 +87,45 @@ def classifier_mutagenesis(scorer: VariantScorer, region: Interval, sequence: st
             progress(place - done)
             done = place
     progress(region.length - done)
+    return scores
+
+
+def sequence_mutagenesis(
+    scorer: SequenceScorer, ids: Ids, target: int | None, progress: Progress = lambda bases: None
+) -> Scores:
+    """The change of a class's log-odds, or of the value, of a whole sequence by each substitution in it.
+
+    Args:
+        scorer: of a model of whole sequences.
+        ids: the sequence, (L,).
+        target: the class; None for a regression.
+        progress: called with the number of bases done.
+    """
+
+    def answers(sequences: list[Ids]) -> np.ndarray:
+        found = scorer.answers(sequences)
+        if target is None:
+            return found
+        # Not p / (1 - p), of which the denominator is 0 where p rounds to 1.
+        return np.log(found[:, target]) - np.log(np.delete(found, target, axis=1).sum(axis=1))
+
+    before = answers([ids])[0]
+    scores = np.full((ids.size, 4), np.nan)
+    block = max(1, scorer.batch_size // 3)
+    for start in range(0, ids.size, block):
+        places = [
+            (place, base)
+            for place in range(start, min(start + block, ids.size))
+            if ids[place] in alphabet.BASES
+            for base in alphabet.BASES
+            if base != ids[place]
+        ]
+        if places:
+            rows = np.tile(ids, (len(places), 1))
+            place, base = np.array(places).T
+            rows[np.arange(len(places)), place] = base
+            scores[place, base - alphabet.A] = answers(list(rows)) - before
+        progress(min(block, ids.size - start))
     return scores
 
 

@@ -115,14 +115,14 @@ def test_a_regression_answers_in_the_units_of_its_labels() -> None:
 @torch.no_grad()
 def test_tracks_of_a_model_of_both_strands_turn_with_the_sequence() -> None:
     ids = bases(2, 17)
-    tracks = TokenModel(config("both strands"), 2).eval()
+    tracks = TokenModel(config("both strands"), ["a", "b"]).eval()
     assert torch.equal(tracks(ids), tracks(other_strand(ids)).flip(1))
     assert tracks(ids).std() > 1e-3
 
 
 @torch.no_grad()
 def test_tracks_of_a_causal_model_are_its_heads_of_each_token() -> None:
-    model, ids = TokenModel(config("causal"), 4).eval(), bases(2, 12)
+    model, ids = TokenModel(config("causal"), list("abcd")).eval(), bases(2, 12)
     torch.testing.assert_close(model(ids)[:, 7], model.head(model.backbone(ids[:, :8])[0][:, -1]), rtol=1e-4, atol=1e-5)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pysam
 import pytest
+import torch
 from matplotlib import image
 from world import RunCli, World, write_reference, write_vcf
 
@@ -29,10 +30,16 @@ def table(text: str) -> dict[tuple[int, str], float]:
     return {(int(pos), alt): float(score) for _, pos, _, alt, score in rows}
 
 
-@pytest.mark.parametrize("kind", ["pretrained", "classifier"])
+@pytest.mark.parametrize("kind", ["pretrained", "classifier", "masked"])
 def test_scores_are_those_of_score(world: World, run_cli: RunCli, tmp_path: Path, kind: str) -> None:
     """Where a window holds the whole contig, both commands show the model the same."""
-    model = getattr(world, kind)
+    model = tmp_path / "m"
+    if kind == "masked":
+        torch.manual_seed(2)
+        masked = MaskedLM(ModelConfig(d_model=8, n_layer=2, d_state=4, bidirectional=True))
+        save_model(masked, model, card="", provenance={})
+    else:
+        model = getattr(world, kind)
     write_reference(tmp_path / "s.fa", {"s": SEQUENCE})
     region = range(20, 32)
     snvs = [f"s\t{at + 1}\t.\t{SEQUENCE[at]}\t{alt}\t.\t.\t." for at in region for alt in "ACGT" if alt != SEQUENCE[at]]
@@ -40,7 +47,7 @@ def test_scores_are_those_of_score(world: World, run_cli: RunCli, tmp_path: Path
     common = ("-r", tmp_path / "s.fa", "-m", model, "--window", 130)
     assert run_cli("score", *common, "-i", source, "-o", out).code == 0
     with pysam.VariantFile(str(out)) as scored:
-        key = "GM_LLR" if kind == "pretrained" else "GM_PROB"
+        key = "GM_PROB" if kind == "classifier" else "GM_LLR"
         expected = {(record.pos, record.alts[0]): record.info[key][0] for record in scored}
     result = run_cli("attribute", *common, "--region", "s:21-32", "--batch-size", 7)
     assert result.code == 0, result.err
@@ -82,7 +89,7 @@ def test_a_heat_map_shows_each_substitution_in_its_place(tmp_path: Path) -> None
     scores[1, 3] = -5.0  # C to T is red, G to A blue
     scores[2, 0] = 5.0
     path = tmp_path / "m.png"
-    heat_map(Attribution(Interval("c", 0, 4), "ACGT", scores, "nats", True), str(path))
+    heat_map(Attribution(Interval("c", 0, 4), "ACGT", scores, "nats", "nats", True), str(path))
     pixels = image.imread(path)[..., :3]
     left = pixels[:, : int(0.9 * pixels.shape[1])]  # without the scale
     red = np.argwhere((left[..., 0] > 0.3) & (left[..., 1:].max(-1) < 0.15)).mean(0)

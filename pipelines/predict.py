@@ -1,0 +1,232 @@
+"""Apply a model to sequences: classes or values of whole ones, or tracks along them.
+
+A model of whole sequences (`finetune sequences`) reads each record or region as one sequence, and answers in a table:
+every record keeps its row, in order; one without a base has a status that says why, and no answer. A model of tracks
+gives a value per base; each track is written to a file of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from genomamba.pipelines.option import option
+from genomamba.tasks.config import Device
+
+if TYPE_CHECKING:
+    import torch
+
+    from genomamba.data.reference import Reference
+    from genomamba.model.sequence_heads import SequenceModel, TokenModel
+    from genomamba.pipelines.region_rows import Row
+
+AT_ONCE = 4096  # sequences in memory
+
+
+@dataclass(frozen=True)
+class Config:
+    reference: str = option("FASTA that is to be read", short="-r")
+    model: str = option("run folder of `finetune sequences`, or of a model of tracks", short="-m")
+    output: str = option(
+        "table: .tsv, .tsv.gz or .parquet, - is stdout; tracks: .bw or .bedgraph, and with several .NAME before that",
+        "-",
+        short="-o",
+    )
+    regions: str | None = option("BED file of regions; every record whole when not given", None, short="-b")
+    region: list[str] = option("regions such as chr1:1001-2000, or contigs", [])
+    edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
+    contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
+    batch_size: int = option("sequences per forward pass", 64, at_least=1)
+    window: int | None = option(
+        "of tracks, bases per forward pass: of no consequence to a causal model; of others, the model's own when not "
+        "given",
+        None,
+        at_least=2,
+    )
+    overlap: int | None = option(
+        "of tracks, bases that windows of a model that looks both ways share; a quarter when not given",
+        None,
+        at_least=0,
+    )
+    rna: bool = option("read U in the reference as T", False)
+    device: Device = option("where to run", "auto")
+    force: bool = option("replace an existing output", False)
+
+
+def run(config: Config) -> int:
+    from genomamba.errors import CheckpointError
+    from genomamba.model.folder import load_model
+    from genomamba.model.sequence_heads import SequenceModel, TokenModel
+    from genomamba.pipelines.open_reference import open_reference
+    from genomamba.tasks.trainer import resolve_device
+
+    device = resolve_device(config.device)
+    model = load_model(config.model)
+    if isinstance(model, SequenceModel):
+        check_table(config)
+        return answer(config, model, open_reference(config.reference, rna=config.rna), device)
+    if isinstance(model, TokenModel):
+        check_tracks(config, model)
+        return predict_to_tracks(config, model, open_reference(config.reference, rna=config.rna), device)
+    raise CheckpointError(
+        "it predicts nothing of sequences",
+        "give a run folder of `finetune sequences`; other models are for score, likelihood, attribute and embed",
+        file=config.model,
+    )
+
+
+def check_table(config: Config) -> None:
+    """Raises OutputError where there can be no table."""
+    from genomamba.errors import OutputError
+    from genomamba.files import refuse_existing
+
+    if config.output == "-":
+        return
+    if not config.output.lower().endswith((".tsv", ".tsv.gz", ".parquet")):
+        raise OutputError(
+            "the extension names no format of tables", "use .tsv, .tsv.gz or .parquet", file=config.output
+        )
+    refuse_existing(config.output, force=config.force)
+
+
+def check_tracks(config: Config, model: TokenModel) -> None:
+    """Raises OutputError where the tracks cannot be written."""
+    from genomamba.data.tracks import track_format
+    from genomamba.errors import OutputError
+    from genomamba.files import refuse_existing
+    from genomamba.scoring.tracks import track_paths
+
+    if track_format(config.output) == "tsv":
+        raise OutputError("the extension names no format of tracks", "use .bw or .bedgraph", file=config.output)
+    if config.output == "-" and len(model.tracks) > 1:
+        raise OutputError(f"the model has {len(model.tracks)} tracks", "give a file", file=config.output)
+    for path in track_paths(config.output, model.tracks):
+        if path != "-":
+            refuse_existing(path, force=config.force)
+
+
+def answer(config: Config, model: SequenceModel, reference: Reference, device: torch.device) -> int:
+    """The table."""
+    from genomamba.data.tracks import write_text
+    from genomamba.pipelines.chosen_regions import chosen_regions
+    from genomamba.pipelines.region_rows import region_rows, say_statuses
+    from genomamba.progress import progress_bar
+    from genomamba.scoring.sequences import SequenceScorer
+
+    rows = region_rows(chosen_regions(config, reference), reference)
+    scorer = SequenceScorer(model, batch_size=config.batch_size, device=device)
+    with progress_bar() as bar:
+        task = bar.add_task("predicting", total=len(rows), note="sequences")
+        blocks = answer_blocks(scorer, rows, reference, partial(bar.advance, task))
+        if config.output.lower().endswith(".parquet"):
+            write_parquet(config.output, blocks, predicted="number" if model.is_regression else "class")
+        else:
+            write_text(config.output, tsv_lines(blocks))
+    print(f"{config.output}: {len(rows):,} sequences", file=sys.stderr)
+    say_statuses(rows)
+    return 0
+
+
+Columns = dict[str, list[Any]]
+
+
+def answer_blocks(
+    scorer: Any, rows: Sequence[Row], reference: Reference, progress: Callable[[int], object]
+) -> Iterator[Columns]:
+    """Columns of so many records at a time; None where there is no answer."""
+    import torch
+
+    from genomamba.pipelines.region_rows import region_columns
+
+    model = scorer.model
+    names = ["predicted"] + ([] if model.is_regression else [f"p_{name}" for name in model.classes])
+    for start in range(0, len(rows), AT_ONCE):
+        block = rows[start : start + AT_ONCE]
+        found: Columns = {**region_columns(block), **{name: [None] * len(block) for name in names}}
+        # Like lengths together, so that little is padding.
+        read = sorted((at for at, row in enumerate(block) if row.is_read), key=lambda at: block[at].interval.length)
+        if read:
+            answers = scorer.answers([reference.ids(block[at].interval) for at in read])
+            if model.is_regression:
+                cells = [[value] for value in answers.tolist()]
+            else:
+                called = model.called(torch.from_numpy(answers).to(model.threshold.device)).tolist()
+                cells = [[model.classes[c], *row] for c, row in zip(called, answers.tolist(), strict=True)]
+            for at, row in zip(read, cells, strict=True):
+                for name, cell in zip(names, row, strict=True):
+                    found[name][at] = cell
+        yield found
+        progress(len(block))
+
+
+def tsv_lines(blocks: Iterator[Columns]) -> Iterator[str]:
+    """A header, and a line per record; NA where there is no answer."""
+
+    def text(value: Any) -> str:
+        return "NA" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+    for number, columns in enumerate(blocks):
+        if number == 0:
+            yield "\t".join(columns) + "\n"
+        yield "".join("\t".join(map(text, row)) + "\n" for row in zip(*columns.values(), strict=True))
+
+
+def write_parquet(path: str, blocks: Iterator[Columns], *, predicted: Literal["number", "class"]) -> None:
+    """The same, with nulls."""
+    import pyarrow
+    import pyarrow.parquet
+
+    from genomamba.files import whole_file
+
+    with whole_file(path) as temporary:
+        first = next(blocks)
+        kinds = {"start": pyarrow.int64(), "end": pyarrow.int64()}
+        kinds |= {name: pyarrow.float64() for name in first if name.startswith("p_")}
+        if predicted == "number":
+            kinds["predicted"] = pyarrow.float64()
+        schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in first])
+        with pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+            writer.write_table(pyarrow.table(first, schema))
+            for block in blocks:
+                writer.write_table(pyarrow.table(block, schema))
+
+
+def predict_to_tracks(config: Config, model: TokenModel, reference: Reference, device: torch.device) -> int:
+    """A file per track."""
+    import tempfile
+
+    from genomamba.data.datasets import WindowReader
+    from genomamba.data.tracks import write_track
+    from genomamba.pipelines.chosen_regions import chosen_regions, side_by_side
+    from genomamba.pipelines.reading_windows import reading_windows
+    from genomamba.pipelines.region_rows import region_rows, say_statuses
+    from genomamba.progress import progress_bar
+    from genomamba.scoring.embeddings import Embedder
+    from genomamba.scoring.tracks import TrackSpool, predict_tracks, track_paths
+
+    window, overlap = reading_windows(config, is_causal=model.config.is_causal)
+    rows = region_rows(chosen_regions(config, reference), reference)
+    intervals = side_by_side([row.region for row in rows if row.is_read], reference, config.regions)
+    embedder = Embedder(
+        *(model.backbone, WindowReader(reference, softmask_weight=1.0)),
+        window=window,
+        overlap=overlap,
+        batch_size=1,
+        both_strands=False,
+        device=device,
+    )
+    model.to(device)
+    with progress_bar() as bar, tempfile.TemporaryFile() as file:
+        spool = TrackSpool(file, len(model.tracks))
+        task = bar.add_task("predicting", total=sum(each.length for each in intervals), note="bases")
+        for interval in intervals:
+            spool.write(interval, predict_tracks(model, embedder, interval))
+            bar.advance(task, interval.length)
+        for number, path in enumerate(track_paths(config.output, model.tracks)):
+            write_track(path, reference.contigs, spool.read(number))
+    print(f"{config.output}: {len(model.tracks)} tracks of {len(rows):,} regions", file=sys.stderr)
+    say_statuses(rows)
+    return 0
