@@ -109,7 +109,7 @@ def main() -> int:
             given(options.reference, "reference.fa.gz"),
             given(options.input, "variants.vcf.gz"),
             options.model or random_model(folder / "model"),
-            options.more or ["--shard-size", "100"],
+            options.more or ["--shard-size", "50", "--window", "512"],
         )
         whole = folder / f"whole{options.suffix}"
         scoring.finish(whole)  # makes the index, and fills the caches, so that the time that counts is typical
@@ -125,8 +125,11 @@ def main() -> int:
         output, kills = folder / f"killed{options.suffix}", 0
         while kills < options.kills:
             work = Path(f"{output}.shards")
-            after = dice.random() * seconds
-            if killed(scoring.start(output, "--resume"), after):
+            after, resumed = dice.random() * seconds, work.exists()
+            begun = time.perf_counter()
+            if not killed(scoring.start(output, "--resume"), after):
+                seconds = min(seconds, time.perf_counter() - begun) if not resumed else seconds
+            else:
                 kills += 1
                 done = len(list(work.glob("shard-*.json")))
                 report["kills"].append({"after_seconds": after, "shards_done": done})

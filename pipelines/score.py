@@ -1,16 +1,18 @@
-"""Score the variants of a VCF or BCF into an annotated copy of it.
+"""Score the variants of a VCF or BCF into an annotated copy of it, or into a table.
 
 Every record comes out, in order. INFO gains GENOMAMBA (ALLELE|MODEL|LLR|PROB|STATUS per ALT), GM_LLR and GM_PROB
-(missing unless the model is a classifier). LLR is log p(alt) - log p(ref) in nats over the window, averaged over both
-strands. What cannot be scored says why in STATUS; a summary by status goes to stderr. Until the output is whole, what
+(missing unless the model is a classifier). LLR is log p(alt) - log p(ref) in nats, averaged over both strands: of the
+window under a causal model, of the bases that change, hidden, under a masked one. What cannot be scored says why in
+STATUS; a summary by status goes to stderr. Until the output is whole, what
 is done of it is kept beside it in OUTPUT.shards; --resume goes on from there.
 """
 
 from __future__ import annotations
 
+import json
 import signal
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
@@ -33,11 +35,6 @@ if TYPE_CHECKING:
 SKIPPED_TOO_MANY = 3
 # Options that have a say in the scores, besides the inputs and the window: a run goes on only with the same ones.
 DECISIVE = ("batch_size", "shard_size", "window_step", "reuse_state", "distances", "contig_aliases", "rna")
-HEADER = (
-    '##INFO=<ID=GENOMAMBA,Number=A,Type=String,Description="ALLELE|MODEL|LLR|PROB|STATUS of each ALT">',
-    '##INFO=<ID=GM_LLR,Number=A,Type=Float,Description="log p(alt) - log p(ref) in nats over the window">',
-    '##INFO=<ID=GM_PROB,Number=A,Type=Float,Description="Calibrated probability of the positive class">',
-)
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,11 @@ class Config:
     reference: str = option("FASTA that the variants stand on", short="-r")
     input: str = option("VCF or BCF; - is stdin", short="-i")
     model: str = option("run folder of `pretrain` or `finetune variants`", short="-m")
-    output: str = option("annotated .vcf, .vcf.gz (with index) or .bcf; - is stdout", short="-o")
+    output: str = option(
+        "annotated .vcf, .vcf.gz (with index) or .bcf, or a table of alleles, .tsv, .tsv.gz or .parquet; - is VCF on "
+        "stdout",
+        short="-o",
+    )
     window: int | None = option(
         "bases of context around each variant; the model's own when not given", None, at_least=2
     )
@@ -70,6 +71,8 @@ class Config:
     rna: bool = option("read U in the reference as T", False)
     shard_size: int = option("records per shard: what a run that is killed may lose", 1024, at_least=1)
     device: Device = option("where to run", "auto")
+    workers: int = option("threads that read windows ahead", 0, short="-@", at_least=0)
+    summary: str | None = option("JSON file for the counts by status", None)
     resume: bool = option("go on with what a stopped run left; the output is the same to the byte", False)
     force: bool = option("replace an existing output", False)
 
@@ -81,10 +84,12 @@ def run(config: Config) -> int:
     from genomamba.data.prescan import prescan
     from genomamba.data.vcf import VcfReader
     from genomamba.errors import CheckpointError, Terminated
+    from genomamba.files import refuse_existing
     from genomamba.model.folder import load_model
     from genomamba.model.sequence_heads import SequenceModel, TokenModel
     from genomamba.pipelines.model_provenance import model_window
     from genomamba.pipelines.open_reference import open_reference
+    from genomamba.pipelines.score_output import check_format
     from genomamba.pipelines.shards import Shards, check_place
     from genomamba.scoring.variants import VariantScorer
     from genomamba.tasks.trainer import resolve_device
@@ -93,7 +98,10 @@ def run(config: Config) -> int:
     if to_stdout and config.resume:
         raise ConfigError("stdout cannot be resumed", "give a file as -o", field="resume")
     if not to_stdout:
-        check_place(config.output, resume=config.resume, force=config.force)
+        check_format(config.output)
+        check_place(config.output, config.summary, resume=config.resume, force=config.force)
+    elif config.summary is not None:
+        refuse_existing(config.summary, force=config.force)
     device = resolve_device(config.device)
     model = load_model(config.model)
     if isinstance(model, SequenceModel | TokenModel):
@@ -132,10 +140,13 @@ def run(config: Config) -> int:
             step=config.window_step,
             reuse_state=config.reuse_state,
             with_distances=config.distances,
+            workers=config.workers,
         )
+        planned = scorer.batch_size
         job = Job(config, reader, reference, checked, scorer)
         if to_stdout:
-            statuses = write_scores(job, None)
+            counts = Counts(checked.records, write_scores(job, None))
+            counts.write(config)
         else:
             facts = {
                 "input": reader.fingerprint(),
@@ -147,10 +158,15 @@ def run(config: Config) -> int:
             }
             with Shards(config.output, facts, resume=config.resume, force=config.force) as shards:
                 try:
-                    statuses = write_scores(job, shards)
+                    counts = Counts(checked.records, write_scores(job, shards))
+                    counts.write(config)
                 except (KeyboardInterrupt, Terminated) as stop:
                     raise InterruptedScoring(config.output, stop, checked.records, config.shard_size, shards) from stop
-    return summarise(statuses, checked.records, config, sys.stderr)
+        if scorer.batch_size != planned:
+            print(
+                f"batches of {planned} did not fit the memory; they were halved to {scorer.batch_size}", file=sys.stderr
+            )
+    return counts.report(config, sys.stderr)
 
 
 class Job(NamedTuple):
@@ -173,22 +189,22 @@ def write_scores(job: Job, shards: Shards | None) -> Counter[Status]:
     import sys
     from itertools import count, islice
 
-    from genomamba.data.vcf_write import VcfWriter
+    from genomamba.pipelines.score_output import open_output
     from genomamba.progress import progress_bar
 
     config, checked = job.config, job.checked
-    name = model_name(config.model)
-    header = (f"##genomamba=<ID={name},Version={__version__},Window={job.scorer.window}>", *HEADER)
-    writer = VcfWriter(
+    output = open_output(
         config.output,
-        job.reader.header,
-        header,
+        header=job.reader.header,
         contigs=checked.lengths,
+        model=model_name(config.model),
+        window=job.scorer.window,
+        distances=config.distances,
         force=config.force or config.resume,  # what may not be replaced was refused at the start
         folder=shards.folder if shards else None,
     )
     statuses: Counter[Status] = Counter()
-    with writer, progress_bar() as bar:
+    with output as writer, progress_bar() as bar:
         task = bar.add_task("scoring", total=checked.records, note="records")
         records = iter(job.reader)
         for number in count():
@@ -196,7 +212,7 @@ def write_scores(job: Job, shards: Shards | None) -> Counter[Status]:
             if not chunk:
                 break
             for record, alleles in zip(chunk, _shard(job, number, chunk, shards), strict=True):
-                writer.write(record, annotation(record.alts, name, alleles))
+                writer.write(record, alleles)
                 statuses.update(allele.status for allele in alleles)
             bar.advance(task, len(chunk))
         if shards:
@@ -248,41 +264,47 @@ def model_facts(folder: str) -> dict[str, str]:
     }
 
 
-def annotation(alts: Sequence[str], model: str, alleles: Sequence[AlleleScore]) -> Mapping[str, str]:
-    """The INFO keys of one record, one value per ALT."""
-    scores = [allele.score for allele in alleles]
-    llrs = ["." if score is None else f"{score.llr:.5g}" for score in scores]
-    probabilities = [
-        "." if score is None or score.probability is None else f"{score.probability:.5g}" for score in scores
-    ]
-    each = [
-        "|".join((_plain(alt), model, llr, probability, allele.status))
-        for alt, llr, probability, allele in zip(alts, llrs, probabilities, alleles, strict=True)
-    ]
-    return {"GENOMAMBA": ",".join(each), "GM_LLR": ",".join(llrs), "GM_PROB": ",".join(probabilities)}
-
-
 def model_name(folder: str) -> str:
     """The folder's name, without what INFO cannot hold."""
-    return _plain(Path(folder).resolve().name)
+    from genomamba.pipelines.score_output import plain
+
+    return plain(Path(folder).resolve().name)
 
 
-def _plain(text: str) -> str:
-    """Breakends and symbolic alleles may hold what separates INFO's values; VCF 4.3 percent-encodes those."""
-    for character in "%,;=| ":
-        text = text.replace(character, f"%{ord(character):02X}")
-    return text
+class Counts(NamedTuple):
+    """What became of the input."""
 
+    records: int
+    statuses: Counter[Status]
 
-def summarise(statuses: Counter[Status], records: int, config: Config, stream: TextIO) -> int:
-    """Prints the counts by status; returns the exit code."""
-    alleles = sum(statuses.values())
-    scored = sum(count for status, count in statuses.items() if status.scored)
-    print(f"{config.output}: {records:,} records, {alleles:,} alleles, {scored:,} scored", file=stream)
-    for status, count in sorted(statuses.items(), key=lambda item: -item[1]):
-        print(f"  {status:<26}{count:>10,}", file=stream)
-    if alleles and (alleles - scored) / alleles > config.max_skip_frac:
-        share = f"{(alleles - scored) / alleles:.3f}"
-        print(f"max_skip_frac={config.max_skip_frac}: {share} of the alleles were skipped", file=stream)
-        return SKIPPED_TOO_MANY
-    return 0
+    @property
+    def alleles(self) -> int:
+        return sum(self.statuses.values())
+
+    @property
+    def scored(self) -> int:
+        return sum(count for status, count in self.statuses.items() if status.scored)
+
+    def write(self, config: Config) -> None:
+        """Writes them as JSON where that is asked for."""
+        from genomamba.files import whole_file
+
+        if config.summary is None:
+            return
+        by_status = {str(status): count for status, count in sorted(self.statuses.items())}
+        figures = {"records": self.records, "alleles": self.alleles, "scored": self.scored, "by_status": by_status}
+        with whole_file(config.summary) as path:
+            path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+    def report(self, config: Config, stream: TextIO) -> int:
+        """Prints them; returns the exit code."""
+        print(
+            f"{config.output}: {self.records:,} records, {self.alleles:,} alleles, {self.scored:,} scored", file=stream
+        )
+        for status, count in sorted(self.statuses.items(), key=lambda item: -item[1]):
+            print(f"  {status:<26}{count:>10,}", file=stream)
+        skipped = (self.alleles - self.scored) / self.alleles if self.alleles else 0.0
+        if skipped > config.max_skip_frac:
+            print(f"max_skip_frac={config.max_skip_frac}: {skipped:.3f} of the alleles were skipped", file=stream)
+            return SKIPPED_TOO_MANY
+        return 0

@@ -50,15 +50,16 @@ def prefill(model: CausalLM, ids: Tensor) -> Continuation:
 
 
 @torch.no_grad()
-def read_on(model: Causal, ids: Tensor, at: Continuation | None = None) -> Reading:
+def read_on(model: Causal, ids: Tensor, at: Continuation | None = None, *, last: bool = False) -> Reading:
     """Reads ids (B, L), L ≥ 1, after what was read; any split of a sequence gives what the whole gives.
 
     Args:
         model: causal, in eval mode.
         ids: right-padded where rows differ in length; padding has no say in what stands before it.
         at: where the model stands, from `prefill` or an earlier `read_on`; None at the start of a sequence.
+        last: nothing will be read after it, so its state is not kept.
     """
-    hidden, state = model.backbone(ids, None if at is None else at.state)
+    hidden, state = model.backbone(ids, None if at is None else at.state, final_state=not last)
     logits = model.lm_head(hidden)
     if at is None:
         log_p = torch.nn.functional.pad(base_log_probability(logits[:, :-1], ids[:, 1:]), (1, 0))

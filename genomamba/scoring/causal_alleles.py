@@ -72,7 +72,7 @@ class CausalAlleles:
             at = reading.after
             del reading
             at = rows_of(at, torch.cat([torch.arange(references, device=self.device), parent]))
-        hidden, log_p, _ = read_on(self.model, suffix, at)
+        hidden, log_p, _ = read_on(self.model, suffix, at, last=True)
         real = torch.arange(suffix.shape[1], device=self.device) < length[:, None]
         total = torch.where(real, log_p, log_p.new_zeros(())).double().sum(1)
         llr = total[references:] - total[parent]

@@ -66,7 +66,7 @@ class MaskedAlleles:
         log_p = log_p.view(-1, self._strands, 2)
         columns = [(log_p[..., 1] - log_p[..., 0]).mean(1, keepdim=True)]
         if self.with_distances:
-            hidden = self.model.backbone(on.ids, length=on.length)[0]
+            hidden = self.model.backbone(on.ids, length=on.length, final_state=False)[0]
             site = site_mean(hidden, on.start, on.end, on.length, on.anchor)
             pool = span_mean(hidden, torch.zeros_like(on.length), on.length)
             found = torch.cat([distances(each[0::2], each[1::2]) for each in (site, pool)], dim=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -50,6 +51,7 @@ class VariantScorer:
         step: windows' middles are moved to multiples of it, so that neighbours share a window; see `variant_window`.
         reuse_state: whether a causal model reads once what alleles share; changes rounding, and nothing else.
         with_distances: whether to find `Distances` too.
+        workers: threads that read windows while the model is at work on those before; they change no score.
 
     Attributes:
         batch_size: as given or planned, or what is left of it after halving.
@@ -66,11 +68,12 @@ class VariantScorer:
         step: int = 1,
         reuse_state: bool = True,
         with_distances: bool = False,
+        workers: int = 0,
     ) -> None:
         model = model.to(device).eval()
         self.reference, self.window, self.step = reference, window, step
         self.with_distances, self.is_classifier = with_distances, isinstance(model, VariantClassifier)
-        self._automatic = batch_size is None
+        self._automatic, self._workers = batch_size is None, workers
         self.batch_size = planned(model.config, window, device) if batch_size is None else batch_size
         self._alleles: Alleles = (
             MaskedAlleles(model, device, with_distances=with_distances)
@@ -84,11 +87,24 @@ class VariantScorer:
         Raises:
             OutOfMemoryError: a batch does not fit, or a single variant where the size is planned.
         """
-        start = 0
-        while start < len(variants):
-            some = variants[start : start + BATCHES_AT_ONCE * self.batch_size]
-            yield from self._some([read_window(self.reference, v, self.window, self.step) for v in some])
-            start += len(some)
+        size = BATCHES_AT_ONCE * self.batch_size
+        chunks = [variants[start : start + size] for start in range(0, len(variants), size)]
+        for windows in self._windows(chunks):
+            yield from self._some(windows)
+
+    def _windows(self, chunks: Sequence[Sequence[Variant]]) -> Iterator[list[VariantWindow]]:
+        if not self._workers:
+            yield from (list(map(self._window, chunk)) for chunk in chunks)
+            return
+        with ThreadPoolExecutor(self._workers) as pool:
+            ahead = [pool.submit(self._window, variant) for chunk in chunks[:1] for variant in chunk]
+            for following in [*chunks[1:], ()]:
+                now, ahead = ahead, [pool.submit(self._window, variant) for variant in following]
+                if now:
+                    yield [window.result() for window in now]
+
+    def _window(self, variant: Variant) -> VariantWindow:
+        return read_window(self.reference, variant, self.window, self.step)
 
     def _some(self, windows: list[VariantWindow]) -> list[VariantScore]:
         scores: list[VariantScore | None] = [None] * len(windows)
