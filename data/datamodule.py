@@ -18,6 +18,7 @@ from genomamba.data.datasets import (
     TrainingWindows,
     WindowReader,
     collate,
+    shared_batches,
 )
 from genomamba.data.references import Genome
 from genomamba.data.windows import RandomWindows, merged, sequenced_regions, subtract, tiles
@@ -89,8 +90,15 @@ class ReferenceWindows(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Every sample that is still to come, and one step more: a loader must not be empty."""
         total, per_epoch = ((steps * self.batch_size) for steps in (self.steps + 1, self.steps_per_epoch))
-        sampler = RunSampler(total, per_epoch, self.first_step * self.batch_size)
-        return self._loader(self.training, sampler=sampler)
+        rank, ranks = self._place()
+        sampler = RunSampler(
+            total, per_epoch, self.first_step * self.batch_size, block=self.micro_batch, rank=rank, ranks=ranks
+        )
+        return self._loader(self.training, batch_size=self.micro_batch, sampler=sampler)
+
+    def _place(self) -> tuple[int, int]:
+        """The rank and how many there are."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Tensors only; does not wait for the copy."""
@@ -101,12 +109,12 @@ class ReferenceWindows(LightningDataModule):
         return collate([self.training[SampleKey(0, sample)] for sample in range(self.micro_batch)])
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self.validation)
+        batches = shared_batches(len(self.validation), self.micro_batch, *self._place())
+        return self._loader(self.validation, batch_sampler=batches)
 
     def _loader(self, data: Dataset, **kwargs: Any) -> DataLoader:
         return DataLoader(
             data,
-            batch_size=self.micro_batch,
             collate_fn=collate,
             num_workers=self.workers,
             worker_init_fn=_leave_signals_to_the_parent,

@@ -110,7 +110,7 @@ class TrainingWindows(Dataset[Window]):
 
 
 class FixedWindows(Dataset[Window]):
-    """Given intervals, in order."""
+    """Given intervals, in order; None stands for a window that counts nothing."""
 
     def __init__(self, intervals: Sequence[Interval], reader: WindowReader) -> None:
         self.intervals, self.reader = intervals, reader
@@ -118,8 +118,9 @@ class FixedWindows(Dataset[Window]):
     def __len__(self) -> int:
         return len(self.intervals)
 
-    def __getitem__(self, index: int) -> Window:
-        return self.reader(self.intervals[index])
+    def __getitem__(self, index: int | None) -> Window:
+        window = self.reader(self.intervals[index or 0])
+        return window if index is not None else window._replace(weight=np.zeros_like(window.weight))
 
 
 class KeySampler(Sampler[SampleKey]):
@@ -150,16 +151,32 @@ class RunSampler(Sampler[SampleKey]):
         total: samples of the run.
         per_epoch: samples of an epoch, E.
         start: the first one wanted.
+        block: samples that a rank takes in a row; ``total`` and ``start`` are multiples of ``block * ranks``.
+        rank: whose samples these are.
+        ranks: that take blocks in turn.
     """
 
-    def __init__(self, total: int, per_epoch: int, start: int = 0) -> None:
+    def __init__(
+        self, total: int, per_epoch: int, start: int = 0, *, block: int = 1, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.total, self.per_epoch, self.start = total, per_epoch, start
+        self.block, self.rank, self.ranks = block, rank, ranks
 
     def __len__(self) -> int:
-        return self.total - self.start
+        return (self.total - self.start) // self.ranks
 
     def __iter__(self) -> Iterator[SampleKey]:
-        return (SampleKey(*divmod(number, self.per_epoch)) for number in range(self.start, self.total))
+        for first in range(self.start + self.rank * self.block, self.total, self.block * self.ranks):
+            for number in range(first, first + self.block):
+                yield SampleKey(*divmod(number, self.per_epoch))
+
+
+def shared_batches(count: int, block: int, rank: int, ranks: int) -> list[list[int | None]]:
+    """Batches of ``block`` numbers below ``count`` for one rank; all ranks get as many, some of None alone."""
+    return [
+        list(range(first, min(first + block, count))) or [None]
+        for first in range(rank * block, -(-count // (block * ranks)) * block * ranks, block * ranks)
+    ]
 
 
 def collate(windows: Sequence[Window]) -> Batch:

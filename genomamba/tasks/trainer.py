@@ -13,8 +13,10 @@ from lightning import Callback, Trainer
 
 from genomamba.errors import ConfigError
 from genomamba.tasks.checkpoint_io import WholeCheckpointIO
-from genomamba.tasks.config import Device, Precision
+from genomamba.tasks.config import Device, DeviceSharing, Precision
 from genomamba.tasks.metrics_log import MetricsLog
+from genomamba.tasks.ranks import own_rank
+from genomamba.tasks.strategies import make_strategy
 
 # What Lightning says of choices that are ours.
 _NOISE = (
@@ -22,6 +24,8 @@ _NOISE = (
     ".*number of training batches.*smaller than the logging interval",
     ".*no `val_dataloader`",
     r".*isinstance\(treespec, LeafSpec\)",
+    "FSDP2-wrapped module .* returned a view tensor",  # nothing is done to it in place
+    ".*recommended to use `self.log.*sync_dist=True",  # what is logged is the same on all ranks
 )
 
 
@@ -37,6 +41,8 @@ def make_trainer(
     validate_every: int | None = None,
     validate: bool = True,
     resumed_at: int = 0,
+    devices: int = 1,
+    sharing: DeviceSharing = "auto",
 ) -> Trainer:
     """A trainer for ``steps`` optimizer steps that logs to folder/metrics.csv.
 
@@ -51,6 +57,8 @@ def make_trainer(
         validate_every: steps between validations; None validates after every epoch of the loader.
         validate: whether there is anything to validate on.
         resumed_at: the step that the run goes on from; what was logged from there on is dropped.
+        devices: GPUs or processes; the ranks are there already.
+        sharing: of the work between them.
 
     Raises:
         ConfigError: a GPU, or bf16 on it, was asked for and is not there.
@@ -70,7 +78,8 @@ def make_trainer(
     be_deterministic(accelerator)
     return Trainer(
         accelerator="gpu" if accelerator == "cuda" else "cpu",
-        devices=1,
+        devices=devices,
+        strategy=make_strategy(sharing, devices, resolve_device(device)),
         precision=precision,
         max_steps=steps,
         max_epochs=-1,
@@ -81,7 +90,7 @@ def make_trainer(
         check_val_every_n_epoch=None if validate and validate_every else 1,
         limit_val_batches=1.0 if validate else 0,
         plugins=[WholeCheckpointIO()],
-        logger=MetricsLog(folder, before=resumed_at),
+        logger=False if own_rank() else MetricsLog(folder, before=resumed_at),
         log_every_n_steps=5,
         enable_checkpointing=False,
         enable_progress_bar=False,
