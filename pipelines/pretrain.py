@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from genomamba.errors import ConfigError
 from genomamba.model.config import MaskingConfig, ModelConfig
 from genomamba.pipelines.options import option
-from genomamba.tasks.config import Device, DeviceSharing, OptimizerConfig, Precision
+from genomamba.tasks.config import AlsoLog, Device, DeviceSharing, OptimizerConfig, Precision
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,7 @@ FREE = frozenset(
         "checkpoint_every",
         "keep",
         "step_log",
+        "also_log",
         "cuda_graph",
     }
 )
@@ -61,6 +62,10 @@ class Config:
     mixture: list[float] = option("share of windows from each genome; by size when not given", [])
     max_n_frac: float = option("pass over windows with a larger share of N", 1.0, at_least=0)
     window: int = option("bases per training window", 1024, at_least=2)
+    stride: int = option("windows start at multiples of it, counted from the start of a region", 1, at_least=1)
+    jitter: int = option("and up to so many bases further on", 0, at_least=0)
+    first_window: int | None = option("bases per window at first, doubled in stages until they are --window", None)
+    short_share: float = option("share of the steps on windows shorter than --window", 0.5, at_least=0)
     batch_size: int = option("windows per step", 16, at_least=1)
     accumulate: int = option("parts that a step's windows are computed in, one after the other", 1, at_least=1)
     steps: int | None = option(
@@ -87,6 +92,7 @@ class Config:
     resume: bool = option("go on from the last good checkpoint of the run folder, to the same bits", False)
     checkpoint_every: int | None = option("steps between checkpoints; when not given, as validations", None, at_least=1)
     keep: int = option("checkpoints kept, besides the best", 2, at_least=1)
+    also_log: AlsoLog = option("where figures go besides metrics.csv", "nothing")
     step_log: bool = option("write each step's exact loss and its windows to steps.tsv", False)
     model: ModelConfig = option("the architecture", ModelConfig())
     optimizer: OptimizerConfig = option("AdamW and its schedule", OptimizerConfig())
@@ -102,7 +108,7 @@ def run(config: Config) -> int:
     from genomamba.tasks.ranks import Ranks
     from genomamba.tasks.stop_signals import InterruptedTraining, StopSignals
     from genomamba.tasks.strategies import check_devices
-    from genomamba.tasks.trainer import resolve_device
+    from genomamba.tasks.trainer import check_installed, resolve_device
 
     check(config)
     inputs = (*config.reference, config.regions, config.valid_bed, config.test_bed)
@@ -110,6 +116,7 @@ def run(config: Config) -> int:
         check_free(config.output, force=config.force, inputs=inputs)
     device = resolve_device(config.device)
     check_devices(config.strategy, config.devices, device)
+    check_installed(config.also_log)
     prepared = prepare(config)
     genome, splits, windows, task = prepared
     held_out = {"valid": splits.valid, "test": splits.test}
@@ -147,6 +154,8 @@ def run(config: Config) -> int:
             f"{folder}: {figure}, after {trainer.global_step} steps on {trained_on:,} bases of sequence",
             file=sys.stderr,
         )
+        if task.rejected:
+            print(f"{task.rejected} windows with too many N's were passed over", file=sys.stderr)
         if named:
             print(leaks, file=sys.stderr)
     return 0
@@ -164,6 +173,10 @@ def check(config: Config) -> None:
             field="accumulate",
             value=config.accumulate,
         )
+    if config.first_window is not None and config.first_window < 2:
+        raise ConfigError("a window has at least 2 bases", "raise it", field="first_window", value=config.first_window)
+    if not 0 <= config.short_share < 1:
+        raise ConfigError("it must lie in [0, 1)", "change it", field="short_share", value=config.short_share)
     if config.max_minutes is not None and not config.max_minutes > 0:
         raise ConfigError("it must be more than 0", "raise it", field="max_minutes", value=config.max_minutes)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from lightning import Trainer, seed_everything
+from lightning import Callback, Trainer, seed_everything
 
 from genomamba.data.datamodule import ReferenceWindows
 from genomamba.data.references import References
@@ -21,6 +21,7 @@ from genomamba.tasks.step_log import StepLog
 from genomamba.tasks.stop_signals import StopSignals
 from genomamba.tasks.time_budget import TimeBudget
 from genomamba.tasks.trainer import make_trainer
+from genomamba.tasks.validation_table import ValidationTable
 
 if TYPE_CHECKING:
     from genomamba.pipelines.pretrain import Config
@@ -57,6 +58,10 @@ def prepare(config: Config) -> Prepared:
         mixture=mixture(config, genome),
         pack=config.objective == "causal",  # a model that looks both ways has no resets
         workers=config.workers,
+        stride=config.stride,
+        jitter=config.jitter,
+        first_window=config.first_window,
+        short_share=config.short_share,
     )
     return Prepared(genome, splits, windows, make_task(config))
 
@@ -113,7 +118,9 @@ def fit(
         stop=stop,
     )
     bar = TrainingProgress("pretraining", steps, config.window * config.batch_size)
-    log = [StepLog(folder, before=resumed_at, rank=rank)] if config.step_log else []
+    log: list[Callback] = [StepLog(folder, before=resumed_at, rank=rank)] if config.step_log else []
+    if validates and not rank:
+        log.append(ValidationTable(folder, prepared.windows.validation.contigs, before=resumed_at))
     clock = [TimeBudget(60 * config.max_minutes)] if config.max_minutes else []
     trainer = make_trainer(
         folder,
@@ -128,6 +135,7 @@ def fit(
         resumed_at=resumed_at,
         devices=config.devices,
         sharing=config.strategy,
+        also_log=config.also_log,
     )
     path = None if found is None else found.path
     trainer.fit(prepared.task, datamodule=prepared.windows, ckpt_path=path, weights_only=True)

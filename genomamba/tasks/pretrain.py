@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.optim import Optimizer
 
-from genomamba.data.datasets import Batch
+from genomamba.data.datasets import SOFT_MASKED, UNIQUE, Batch
 from genomamba.errors import GenoMambaError
 from genomamba.genome import alphabet
 from genomamba.model.backbone import CausalLM, MaskedLM
@@ -27,6 +27,7 @@ from genomamba.tasks.strategies import ShardedStrategy
 
 BITS_PER_NAT = 1 / math.log(2)
 SPLITS = ("train", "valid")
+STRATA = ("unique", "soft_masked")
 
 
 class NonFiniteLossError(GenoMambaError):
@@ -175,18 +176,38 @@ class PretrainTask(LightningModule):
         # As a tensor on the CPU: a number would be copied to the device, which waits for all that is queued there.
         self.log(name, torch.tensor(float(value)), prog_bar=prog_bar)
 
+    def _by_position(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss in nats, weight and stratum of each predicted position; the stratum is 0 where nothing is predicted."""
+        assert isinstance(self.model, CausalLM)
+        assert batch.stratum is not None
+        nats = -self.model.log_likelihood(batch.ids, batch.reset)
+        return nats, batch.weight[:, 1:], batch.stratum[:, 1:]
+
     def on_validation_epoch_start(self) -> None:
         self.validation_sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        groups = len(self.trainer.datamodule.validation.contigs)  # type: ignore[attr-defined]
+        # Nats and bases of each contig and stratum.
+        self.validation_strata = torch.zeros(groups, len(STRATA), 2, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.validation_sums += torch.stack(self._loss(batch, batch_idx)).double()
+        nats, weight, stratum = self._by_position(batch, batch_idx)
+        self.validation_sums += torch.stack(((weight * nats).sum(), weight.sum())).double()
+        assert batch.group is not None
+        for column, kind in enumerate((UNIQUE, SOFT_MASKED)):
+            own = stratum == kind
+            rows = torch.stack(((nats * own).sum(1, dtype=torch.float64), own.sum(1).double()), dim=1)
+            self.validation_strata[:, column].index_add_(0, batch.group, rows)
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer_ranks > 1:
             torch.distributed.all_reduce(self.validation_sums)
+            torch.distributed.all_reduce(self.validation_strata)
         total, weight = self.validation_sums.tolist()
         if weight > 0:  # a validation split of nothing but N has no figure
             self._log("valid_bits_per_base", total / weight * BITS_PER_NAT, prog_bar=True)
+        for name, (nats, bases) in zip(STRATA, self.validation_strata.sum(0).tolist(), strict=True):
+            if bases:
+                self._log(f"valid_{name}_bits_per_base", nats / bases * BITS_PER_NAT)
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps)
@@ -205,15 +226,21 @@ class MaskedPretrainTask(PretrainTask):
         self.masking, self.seed = masking, seed
 
     def _loss(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
+        nats, weight, _ = self._by_position(batch, number)
+        return (weight * nats).sum(), weight.sum()
+
+    def _by_position(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor]:
         assert isinstance(self.model, MaskedLM)
         rows, length = batch.ids.shape
         split = "train" if self.training else "valid"
-        first = (number * self.trainer_ranks + self.global_rank) * self.batch_size
+        full = rows if self.training else self.batch_size  # a batch of short windows has more of them
+        first = (number * self.trainer_ranks + self.global_rank) * full
         uniform = np.stack([mask_numbers(self.seed, split, first + row, length) for row in range(rows)], axis=1)
         masked = mask_bases(batch.ids, self.masking, torch.from_numpy(uniform).to(batch.ids.device))
         weight = batch.weight * masked.predicted
         real = (batch.ids != alphabet.PAD).sum(1)
-        return -(weight * self.model.log_likelihood(masked.ids, batch.ids, real)).sum(), weight.sum()
+        stratum = weight if batch.stratum is None else batch.stratum * masked.predicted
+        return -self.model.log_likelihood(masked.ids, batch.ids, real), weight, stratum
 
 
 def mask_numbers(seed: int, split: str, sample: int, length: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import warnings
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from genomamba.errors import ConfigError
 from genomamba.tasks.checkpoint_io import WholeCheckpointIO
-from genomamba.tasks.config import Device, DeviceSharing, Precision
+from genomamba.tasks.config import AlsoLog, Device, DeviceSharing, Precision
 from genomamba.tasks.metrics_log import MetricsLog
 from genomamba.tasks.ranks import own_rank
 from genomamba.tasks.strategies import make_strategy
@@ -43,6 +45,7 @@ def make_trainer(
     resumed_at: int = 0,
     devices: int = 1,
     sharing: DeviceSharing = "auto",
+    also_log: AlsoLog = "nothing",
 ) -> Trainer:
     """A trainer for ``steps`` optimizer steps that logs to folder/metrics.csv.
 
@@ -59,6 +62,7 @@ def make_trainer(
         resumed_at: the step that the run goes on from; what was logged from there on is dropped.
         devices: GPUs or processes; the ranks are there already.
         sharing: of the work between them.
+        also_log: where figures go besides metrics.csv.
 
     Raises:
         ConfigError: a GPU, or bf16 on it, was asked for and is not there.
@@ -90,7 +94,7 @@ def make_trainer(
         check_val_every_n_epoch=None if validate and validate_every else 1,
         limit_val_batches=1.0 if validate else 0,
         plugins=[WholeCheckpointIO()],
-        logger=False if own_rank() else MetricsLog(folder, before=resumed_at),
+        logger=False if own_rank() else [MetricsLog(folder, before=resumed_at), *further_loggers(also_log, folder)],
         log_every_n_steps=5,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -99,6 +103,23 @@ def make_trainer(
         use_distributed_sampler=False,
         deterministic=True,
     )
+
+
+def further_loggers(also_log: AlsoLog, folder: Path) -> list[Logger]:
+    """What ``also_log`` names, writing to the run's folder."""
+    if also_log == "nothing":
+        return []
+    if also_log == "tensorboard":
+        return [TensorBoardLogger(folder, name="tensorboard", version="")]
+    return [WandbLogger(name=folder.name, save_dir=folder, project="genomamba")]
+
+
+def check_installed(also_log: AlsoLog) -> None:
+    """Raises ConfigError where the package that is asked for is missing."""
+    if also_log != "nothing" and importlib.util.find_spec(also_log) is None:
+        raise ConfigError(
+            "it is not installed", f"pip install 'genomamba[{also_log}]'", field="also_log", value=also_log
+        )
 
 
 def be_deterministic(accelerator: str) -> None:
