@@ -1,15 +1,18 @@
 """Kill training runs at random and compare what they end with, bit by bit, with a run that nothing disturbed.
 
 Ten runs on the CPU with dropout, 0 and 2 loader workers, each killed with SIGKILL twice at random steps, once before
-and once after an epoch's end; then kills while a checkpoint of 60 MB is being saved, after each of which the last
-checkpoint must load. Prints one line per run and exits with 1 when any differs.
+and once after an epoch's end: losses of all steps to the last bit, their windows and the final weights must be those
+of the run that nothing disturbed. Then kills while a checkpoint of more than 60 MB is being saved, the folder for
+temporary files being on another file system, after each of which the last checkpoint must load. Prints one line per
+run and exits with 1 when any differs.
 
-    python benchmarks/kills.py --runs 10 --save-kills 30
+    python benchmarks/kills.py --runs 10 --save-kills 30 --tmpdir /dev/shm --out benchmarks/results/kills.json
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -18,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from genomamba.errors import CheckpointError
 from genomamba.tasks.checkpoint_io import read_checkpoint
@@ -30,11 +34,12 @@ SMALL = (
 LARGE = "--model.d_model 512 --model.n_layer 3 --window 16 --batch-size 1 --steps 100000 --checkpoint-every 1".split()
 
 
-def pretrain(folder: Path, *words: object) -> subprocess.Popen:
+def pretrain(folder: Path, *words: object, tmpdir: Path | None = None) -> subprocess.Popen:
     reference = folder.parent / "genome.fa"
     command = [sys.executable, "-m", "genomamba", "pretrain", "-r", reference, "-o", folder, *words]
     log = (folder.parent / "log").open("a")
-    return subprocess.Popen([str(word) for word in command], stderr=log, start_new_session=True)
+    environment = {**os.environ, **({"TMPDIR": str(tmpdir)} if tmpdir else {})}
+    return subprocess.Popen([str(word) for word in command], stderr=log, start_new_session=True, env=environment)
 
 
 def kill_when(process: subprocess.Popen, ready: object) -> None:
@@ -60,23 +65,30 @@ def killed_twice(folder: Path, workers: int, dice: random.Random) -> str:
     return f"{workers} workers, killed after steps {at[0]} and {at[1]}"
 
 
-def killed_in_saving(folder: Path, kills: int, dice: random.Random) -> int:
-    """How many times the newest checkpoint did not load."""
-    saved, bad = folder / "checkpoints", 0
+def killed_in_saving(folder: Path, kills: int, dice: random.Random, tmpdir: Path | None) -> list[dict[str, Any]]:
+    """For each kill, what became of the newest checkpoint."""
+    saved, found = folder / "checkpoints", []
     for number in range(kills):
         for unfinished in saved.glob(".*.tmp"):
             unfinished.unlink()
-        process = pretrain(folder, *LARGE, *(["--resume"] if number else []))
+        process = pretrain(folder, *LARGE, *(["--resume"] if number else []), tmpdir=tmpdir)
         wait = dice.random() * 0.2
         kill_when(process, lambda: any(saved.glob(".*.tmp")) and (time.sleep(wait) or True))  # noqa: B023
         newest = max(saved.glob("step-*.ckpt"), default=None)
         try:
             size = newest.stat().st_size if newest and read_checkpoint(newest) else 0
             print(f"save killed after {wait:.3f} s: {newest.name if newest else 'none yet'} loads, {size / 1e6:.0f} MB")
+            found.append({"seconds_into_saving": wait, "unfinished_file": unfinished_left(saved), "bytes": size})
+            found[-1] |= {"newest": newest.name if newest else None, "loads": newest is not None or number == 0}
         except CheckpointError as error:
-            bad += 1
             print(error)
-    return bad
+            found.append({"seconds_into_saving": wait, "newest": str(newest), "loads": False})
+    return found
+
+
+def unfinished_left(saved: Path) -> bool:
+    """Whether the kill came before the file had its name."""
+    return any(saved.glob(".*.tmp"))
 
 
 def main() -> int:
@@ -84,8 +96,11 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--save-kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tmpdir", type=Path, help="TMPDIR of the runs whose saving is killed")
+    parser.add_argument("--out", type=Path, help="write the results here as JSON")
     options = parser.parse_args()
-    dice, bad = random.Random(options.seed), 0
+    dice = random.Random(options.seed)
+    found: dict[str, Any] = {"commit": commit(), "runs": [], "saves": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bases = random.Random(0).choices("ACGT", k=60_000)
@@ -95,10 +110,20 @@ def main() -> int:
         for number in range(options.runs):
             what = killed_twice(folder / f"run{number}", 2 * (number % 2), dice)
             same = outcome(folder / f"run{number}") == outcome(folder / "whole")
-            bad += not same
+            found["runs"].append({"what": what, "same_bits": same})
             print(f"run {number + 1}: {what}: {'the same bits' if same else 'DIFFERENT'}", flush=True)
-        bad += killed_in_saving(folder / "large", options.save_kills, dice)
+        elsewhere = options.tmpdir is not None and options.tmpdir.stat().st_dev != folder.stat().st_dev
+        found["tmpdir_on_another_file_system"] = elsewhere
+        found["saves"] = killed_in_saving(folder / "large", options.save_kills, dice, options.tmpdir)
+    bad = [row for row in found["runs"] if not row["same_bits"]] + [row for row in found["saves"] if not row["loads"]]
+    print(f"{len(found['runs'])} runs and {len(found['saves'])} saves killed, {len(bad)} went wrong")
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
     return 1 if bad else 0
+
+
+def commit() -> str:
+    return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -10,14 +10,17 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from genomamba.data.curriculum import Curriculum, flat, stage_lengths
 from genomamba.data.datasets import (
     Batch,
     FixedWindows,
     RunSampler,
     SampleKey,
     TrainingWindows,
+    Window,
     WindowReader,
     collate,
+    shared_batches,
 )
 from genomamba.data.references import Genome
 from genomamba.data.windows import RandomWindows, merged, sequenced_regions, subtract, tiles
@@ -46,6 +49,10 @@ class ReferenceWindows(LightningDataModule):
         mixture: contigs and the share of windows that they get.
         pack: whether short regions share rows.
         workers: loader processes; the order of samples does not depend on it.
+        stride: windows start at multiples of it.
+        jitter: and up to so many bases further on.
+        first_window: bases per window at first, which double until they are ``window``; None: all are that long.
+        short_share: of the steps that is spent below ``window``.
     """
 
     def __init__(
@@ -67,17 +74,47 @@ class ReferenceWindows(LightningDataModule):
         mixture: Sequence[tuple[frozenset[str], float]] | None,
         pack: bool,
         workers: int,
+        stride: int = 1,
+        jitter: int = 0,
+        first_window: int | None = None,
+        short_share: float = 0.0,
     ) -> None:
         super().__init__()
         self.batch_size, self.micro_batch, self.workers = batch_size, micro_batch, workers
         reader = WindowReader(reference, softmask_weight)
         self.training_regions = sequenced_regions(reference, subtract(merged(include), [*valid, *test]))
-        random = RandomWindows(
-            self.training_regions, window, seed=seed, both_strands=both_strands, mixture=mixture, pack=pack
+        lengths = stage_lengths(first_window or window, window)
+        stages = {}
+        for length in lengths:
+            random = RandomWindows(
+                self.training_regions,
+                length,
+                seed=seed,
+                both_strands=both_strands,
+                mixture=mixture,
+                pack=pack,
+                stride=stride,
+                jitter=jitter,
+            )
+            stages[length] = TrainingWindows(random, reader, max_n)
+        self.training = Curriculum(
+            stages,
+            short_share if len(stages) > 1 else 0.0,
+            samples_per_step=batch_size,
+            samples_per_epoch=steps_per_epoch * batch_size,
+            steps=steps,
         )
-        self.training = TrainingWindows(random, reader, max_n)
-        self.steps, self.steps_per_epoch, self.first_step = steps, steps_per_epoch, 0
+        self.steps_per_epoch, self.first_step = steps_per_epoch, 0
         self.validation = FixedWindows(tiles(sequenced_regions(reference, valid), window), reader)
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run; may be set until it begins."""
+        return self.training.steps
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        self.training.steps = steps
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the order of samples, which is all that decides what comes next."""
@@ -89,8 +126,15 @@ class ReferenceWindows(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Every sample that is still to come, and one step more: a loader must not be empty."""
         total, per_epoch = ((steps * self.batch_size) for steps in (self.steps + 1, self.steps_per_epoch))
-        sampler = RunSampler(total, per_epoch, self.first_step * self.batch_size)
-        return self._loader(self.training, sampler=sampler)
+        rank, ranks = self._place()
+        sampler = RunSampler(
+            total, per_epoch, self.first_step * self.batch_size, block=self.micro_batch, rank=rank, ranks=ranks
+        )
+        return self._loader(self.training, batch_size=self.micro_batch, sampler=sampler)
+
+    def _place(self) -> tuple[int, int]:
+        """The rank and how many there are."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Tensors only; does not wait for the copy."""
@@ -98,16 +142,16 @@ class ReferenceWindows(LightningDataModule):
 
     def first_batch(self) -> Batch:
         """Of the run."""
-        return collate([self.training[SampleKey(0, sample)] for sample in range(self.micro_batch)])
+        return collate_samples([self.training[SampleKey(0, sample)] for sample in range(self.micro_batch)])
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self.validation)
+        batches = shared_batches(len(self.validation), self.micro_batch, *self._place())
+        return self._loader(self.validation, batch_sampler=batches)
 
     def _loader(self, data: Dataset, **kwargs: Any) -> DataLoader:
         return DataLoader(
             data,
-            batch_size=self.micro_batch,
-            collate_fn=collate,
+            collate_fn=collate_samples,
             num_workers=self.workers,
             worker_init_fn=_leave_signals_to_the_parent,
             prefetch_factor=_PREFETCH if self.workers else None,
@@ -115,6 +159,11 @@ class ReferenceWindows(LightningDataModule):
             generator=torch.Generator(),  # of its own: a new iterator must not advance the one that dropout draws from
             **kwargs,
         )
+
+
+def collate_samples(samples: Sequence[Window | list[Window]]) -> Batch:
+    """``collate`` of all their windows."""
+    return collate(flat(samples))
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

@@ -16,6 +16,7 @@ from genomamba.errors import RegionError
 from genomamba.genome import alphabet
 from genomamba.genome.interval import Interval
 
+UNIQUE, SOFT_MASKED = 1, 2
 _A, _BASES = np.array(alphabet.A, dtype=np.uint8), np.array(len(alphabet.BASES), dtype=np.uint8)
 
 
@@ -27,6 +28,8 @@ class Window(NamedTuple):
     weight: np.ndarray  # (L,), fp32: what predicting this base counts; 0 for N and the first base of each later piece
     starts: list[int]  # where each piece begins
     rejected: int = 0  # rows drawn before this one that had too many N
+    stratum: np.ndarray | None = None  # (L,), uint8: UNIQUE or SOFT_MASKED at bases, 0 at all else; for validation
+    group: int = 0  # which contig of the validation split
 
 
 class Batch(NamedTuple):
@@ -37,6 +40,8 @@ class Batch(NamedTuple):
     where: list[str]  # the windows, for messages
     reset: Tensor | None = None  # (B, L), bool: the first token of each packed piece; None when nothing is packed
     rejected: int = 0  # windows passed over for their N's
+    stratum: Tensor | None = None  # (B, L), uint8, and
+    group: Tensor | None = None  # (B,): as of each window; None in training
 
     def to(self, device: torch.device) -> Batch:
         """The same on ``device``; from pinned memory, without waiting."""
@@ -47,8 +52,9 @@ class Batch(NamedTuple):
         return self._each(Tensor.pin_memory)
 
     def _each(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        reset = None if self.reset is None else move(self.reset)
-        return self._replace(ids=move(self.ids), weight=move(self.weight), reset=reset)
+        fields = ("ids", "weight", "reset", "stratum", "group")
+        given = {name: tensor for name in fields if (tensor := getattr(self, name)) is not None}
+        return Batch(**{**self._asdict(), **{name: move(tensor) for name, tensor in given.items()}})
 
 
 class WindowReader:
@@ -66,6 +72,11 @@ class WindowReader:
         starts = np.cumsum([0, *(piece.length for piece in pieces[:-1])]).tolist()
         weight[starts[1:]] = 0  # nothing before it may predict the first base of another piece
         return Window(list(pieces), ids, weight, starts)
+
+    def stratum(self, piece: Interval, window: Window) -> np.ndarray:
+        """(L,): SOFT_MASKED where the file has a lower-case base, UNIQUE at other bases, 0 elsewhere."""
+        masked = self.reference.softmask(piece)
+        return np.where(np.less(window.ids - _A, _BASES), np.where(masked, SOFT_MASKED, UNIQUE), 0).astype(np.uint8)
 
     def _piece(self, piece: Interval) -> tuple[np.ndarray, np.ndarray]:
         ids = self.reference.ids(piece)
@@ -110,16 +121,27 @@ class TrainingWindows(Dataset[Window]):
 
 
 class FixedWindows(Dataset[Window]):
-    """Given intervals, in order."""
+    """Given intervals, in order, with what validation tells apart; None stands for a window that counts nothing.
+
+    Attributes:
+        contigs: names of the contigs, in the order of ``Window.group``.
+    """
 
     def __init__(self, intervals: Sequence[Interval], reader: WindowReader) -> None:
         self.intervals, self.reader = intervals, reader
+        self.contigs = list(dict.fromkeys(interval.contig for interval in intervals))
+        self._groups = {contig: number for number, contig in enumerate(self.contigs)}
 
     def __len__(self) -> int:
         return len(self.intervals)
 
-    def __getitem__(self, index: int) -> Window:
-        return self.reader(self.intervals[index])
+    def __getitem__(self, index: int | None) -> Window:
+        interval = self.intervals[index or 0]
+        window = self.reader(interval)
+        stratum = self.reader.stratum(interval, window)
+        if index is None:
+            return window._replace(weight=np.zeros_like(window.weight), stratum=np.zeros_like(stratum))
+        return window._replace(stratum=stratum, group=self._groups[interval.contig])
 
 
 class KeySampler(Sampler[SampleKey]):
@@ -150,16 +172,32 @@ class RunSampler(Sampler[SampleKey]):
         total: samples of the run.
         per_epoch: samples of an epoch, E.
         start: the first one wanted.
+        block: samples that a rank takes in a row; ``total`` and ``start`` are multiples of ``block * ranks``.
+        rank: whose samples these are.
+        ranks: that take blocks in turn.
     """
 
-    def __init__(self, total: int, per_epoch: int, start: int = 0) -> None:
+    def __init__(
+        self, total: int, per_epoch: int, start: int = 0, *, block: int = 1, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.total, self.per_epoch, self.start = total, per_epoch, start
+        self.block, self.rank, self.ranks = block, rank, ranks
 
     def __len__(self) -> int:
-        return self.total - self.start
+        return (self.total - self.start) // self.ranks
 
     def __iter__(self) -> Iterator[SampleKey]:
-        return (SampleKey(*divmod(number, self.per_epoch)) for number in range(self.start, self.total))
+        for first in range(self.start + self.rank * self.block, self.total, self.block * self.ranks):
+            for number in range(first, first + self.block):
+                yield SampleKey(*divmod(number, self.per_epoch))
+
+
+def shared_batches(count: int, block: int, rank: int, ranks: int) -> list[list[int | None]]:
+    """Batches of ``block`` numbers below ``count`` for one rank; all ranks get as many, some of None alone."""
+    return [
+        list(range(first, min(first + block, count))) or [None]
+        for first in range(rank * block, -(-count // (block * ranks)) * block * ranks, block * ranks)
+    ]
 
 
 def collate(windows: Sequence[Window]) -> Batch:
@@ -168,7 +206,10 @@ def collate(windows: Sequence[Window]) -> Batch:
     ids = np.full((len(windows), length), alphabet.PAD, dtype=np.uint8)
     weight = np.zeros((len(windows), length), dtype=np.float32)
     reset = np.zeros((len(windows), length), dtype=bool) if any(len(w.starts) > 1 for w in windows) else None
+    stratum = np.zeros((len(windows), length), dtype=np.uint8) if windows[0].stratum is not None else None
     for row, window in enumerate(windows):
+        if stratum is not None and window.stratum is not None:
+            stratum[row, : window.ids.size] = window.stratum
         ids[row, : window.ids.size] = window.ids
         weight[row, : window.weight.size] = window.weight
         if reset is not None:
@@ -179,4 +220,6 @@ def collate(windows: Sequence[Window]) -> Batch:
         ["+".join(f"{piece}({piece.strand})" for piece in window.pieces) for window in windows],
         None if reset is None else torch.from_numpy(reset),
         sum(window.rejected for window in windows),
+        None if stratum is None else torch.from_numpy(stratum),
+        None if stratum is None else torch.tensor([window.group for window in windows]),
     )

@@ -96,6 +96,8 @@ class RandomWindows:
         both_strands: bool,
         mixture: Sequence[tuple[frozenset[str], float]] | None = None,
         pack: bool = True,
+        stride: int = 1,
+        jitter: int = 0,
     ) -> None:
         """Args:
             regions: where windows may lie.
@@ -104,6 +106,8 @@ class RandomWindows:
             both_strands: whether half of the windows are of the reverse strand.
             mixture: contigs and the share of rows that they get, however long they are; shares need not sum to 1.
             pack: whether short regions share rows; otherwise each has a row of its own length.
+            stride: windows of long regions start at multiples of it from the region's start.
+            jitter: and up to so many bases further on, where the region allows.
 
         Raises:
             RegionError: there is nothing to sample from, or nothing of one part of the mixture.
@@ -117,7 +121,9 @@ class RandomWindows:
                 raise RegionError(
                     f"no sequence of reference {number + 1} is left to train on", "hold out less of it", field="mixture"
                 )
-        self._pools = [_Pool(own, window, pack) for own, share in parts if share > 0] or [_Pool(regions, window, pack)]
+        self._pools = [_Pool(own, window, pack, stride, jitter) for own, share in parts if share > 0] or [
+            _Pool(regions, window, pack, stride, jitter)
+        ]
         shares = np.cumsum([share for _, share in parts if share > 0] or [1.0])
         self._shares = (shares / shares[-1]).tolist()
 
@@ -141,8 +147,8 @@ class RandomWindows:
 class _Pool:
     """Regions, by the chance of each: a long one counts its starts, the short ones together their bases."""
 
-    def __init__(self, regions: Sequence[Interval], window: int, pack: bool) -> None:
-        self._window, self._pack = window, pack
+    def __init__(self, regions: Sequence[Interval], window: int, pack: bool, stride: int, jitter: int) -> None:
+        self._window, self._pack, self._stride, self._jitter = window, pack, stride, jitter
         self._long = [region for region in regions if region.length >= window]
         self._short = [region for region in regions if region.length < window]
         self._starts = np.cumsum([region.length - window + 1 for region in self._long], dtype=np.int64)
@@ -155,7 +161,12 @@ class _Pool:
         if place < starts:
             number = int(np.searchsorted(self._starts, place, side="right"))
             region = self._long[number]
-            start = region.start + place - (int(self._starts[number - 1]) if number else 0)
+            offset = place - (int(self._starts[number - 1]) if number else 0)
+            offset -= offset % self._stride
+            if self._jitter:
+                room = region.length - self._window - offset
+                offset += int(random.integers(min(self._jitter, room) + 1))
+            start = region.start + offset
             return [Interval(region.contig, start, start + self._window)]
         pieces, room = [], self._window
         place -= starts

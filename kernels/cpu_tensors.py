@@ -25,14 +25,19 @@ def flat_tokens(tensors: Sequence[Tensor | None], real: torch.dtype) -> tuple[li
             tensor = tensor.contiguous()
         strides.append((tensor.stride(0), tensor.stride(1)))
         extent = (tensor.shape[0] - 1) * tensor.stride(0) + (tensor.shape[1] - 1) * tensor.stride(1) + tensor.shape[2]
-        flat.append(tensor.as_strided((extent,), (1,)).numpy())
+        flat.append(_view(tensor.as_strided((extent,), (1,))))
     return flat, np.array(strides, dtype=np.int64)
 
 
 def as_array(tensor: Tensor | None, dtype: torch.dtype, dims: int) -> NDArray:
     if tensor is None:
         return torch.empty((0,) * dims, dtype=dtype).numpy()
-    return tensor.detach().to(dtype).contiguous().numpy()
+    return _view(tensor.detach().to(dtype).contiguous())
+
+
+def _view(tensor: Tensor) -> NDArray:
+    # `Tensor.numpy` would forbid for good that the tensor's memory be freed, as FSDP2 does with parameters.
+    return tensor.numpy() if tensor.dtype == torch.bool else np.from_dlpack(tensor)
 
 
 def sum_parts(parts: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ class Config(pretrain.Config):
 def run(config: Config) -> int:
     from genomamba.errors import ConfigError
     from genomamba.files import refuse_existing, whole_file
+    from genomamba.pipelines.pretrain_ranks import make_task
     from genomamba.tasks.costs import MARGIN, Method, Work, known_devices, largest_window, plans, read_costs
     from genomamba.tasks.memory_check import GIB, as_options, device_name, free_bytes
     from genomamba.tasks.trainer import resolve_device
@@ -49,9 +50,9 @@ def run(config: Config) -> int:
             value=name,
         )
     free = costs.memory_bytes if memory is None else memory * GIB
-    model = pretrain.make_task(config).model
+    model = make_task(config).model
     parameters = sum(p.numel() for p in model.parameters())
-    work = Work(config.model, parameters, config.batch_size, config.window)
+    work = Work(config.model, parameters, config.batch_size // config.devices, config.window)
     found = list(plans(costs, work, config.precision, free))
     if not found:
         raise ConfigError(
@@ -62,7 +63,7 @@ def run(config: Config) -> int:
         )
     fitting = [plan for plan in found if plan.fits]
     best = min(fitting, key=lambda plan: plan.cost.seconds, default=None)
-    bases = config.batch_size * config.window
+    bases = config.batch_size // config.devices * config.window
     windows = {
         again: largest_window(costs, work, Method(config.precision, again), free)
         for again in sorted({plan.activation_checkpointing for plan in found})

@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from genomamba.errors import ConfigError
 from genomamba.model.config import MaskingConfig, ModelConfig
 from genomamba.pipelines.options import option
-from genomamba.tasks.config import Device, OptimizerConfig, Precision
+from genomamba.tasks.config import AlsoLog, Device, DeviceSharing, OptimizerConfig, Precision
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,12 +39,10 @@ FREE = frozenset(
         "checkpoint_every",
         "keep",
         "step_log",
+        "also_log",
         "cuda_graph",
     }
 )
-
-
-DEFAULT_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,10 @@ class Config:
     mixture: list[float] = option("share of windows from each genome; by size when not given", [])
     max_n_frac: float = option("pass over windows with a larger share of N", 1.0, at_least=0)
     window: int = option("bases per training window", 1024, at_least=2)
+    stride: int = option("windows start at multiples of it, counted from the start of a region", 1, at_least=1)
+    jitter: int = option("and up to so many bases further on", 0, at_least=0)
+    first_window: int | None = option("bases per window at first, doubled in stages until they are --window", None)
+    short_share: float = option("share of the steps on windows shorter than --window", 0.5, at_least=0)
     batch_size: int = option("windows per step", 16, at_least=1)
     accumulate: int = option("parts that a step's windows are computed in, one after the other", 1, at_least=1)
     steps: int | None = option(
@@ -78,6 +80,8 @@ class Config:
     seed: int = option("of weights, windows and strands", 0, at_least=0)
     workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")
+    devices: int = option("GPUs, or processes on a CPU, that share each step's windows", 1, at_least=1)
+    strategy: DeviceSharing = option("each has the whole model (ddp), or a part (fsdp); auto: ddp", "auto")
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
     cuda_graph: bool = option("on a GPU, replay steps on short windows as CUDA graphs; the same bits, sooner", True)
     activation_checkpointing: bool = option("recompute activations: far less memory, a third more time", False)
@@ -88,106 +92,50 @@ class Config:
     resume: bool = option("go on from the last good checkpoint of the run folder, to the same bits", False)
     checkpoint_every: int | None = option("steps between checkpoints; when not given, as validations", None, at_least=1)
     keep: int = option("checkpoints kept, besides the best", 2, at_least=1)
+    also_log: AlsoLog = option("where figures go besides metrics.csv", "nothing")
     step_log: bool = option("write each step's exact loss and its windows to steps.tsv", False)
     model: ModelConfig = option("the architecture", ModelConfig())
     optimizer: OptimizerConfig = option("AdamW and its schedule", OptimizerConfig())
 
 
 def run(config: Config) -> int:
-    from lightning import seed_everything
-
-    from genomamba.data.datamodule import ReferenceWindows
-    from genomamba.data.references import References
     from genomamba.data.splits import leak_report
     from genomamba.model.folder import save_model
     from genomamba.pipelines.context_baseline import write_regions
-    from genomamba.pipelines.open_reference import open_reference
-    from genomamba.pipelines.pretraining_splits import mixture, pretraining_splits
+    from genomamba.pipelines.pretrain_ranks import fit, follow, made_with, prepare
     from genomamba.pipelines.run_folder import check_free, new_run, provenance, resume_run
-    from genomamba.tasks.checkpoints import Checkpoints, last_good
-    from genomamba.tasks.progress import TrainingProgress
-    from genomamba.tasks.step_log import StepLog
+    from genomamba.tasks.checkpoints import last_good
+    from genomamba.tasks.ranks import Ranks
     from genomamba.tasks.stop_signals import InterruptedTraining, StopSignals
-    from genomamba.tasks.time_budget import TimeBudget
-    from genomamba.tasks.trainer import make_trainer, resolve_device
+    from genomamba.tasks.strategies import check_devices
+    from genomamba.tasks.trainer import check_installed, resolve_device
 
     check(config)
     inputs = (*config.reference, config.regions, config.valid_bed, config.test_bed)
     if not config.resume:
         check_free(config.output, force=config.force, inputs=inputs)
     device = resolve_device(config.device)
-    genome = References([open_reference(path, rna=config.rna) for path in config.reference])
-    splits = pretraining_splits(config, genome)
-    seed_everything(config.seed, verbose=False)
-    windows = ReferenceWindows(
-        genome,
-        splits.include,
-        splits.valid,
-        splits.test,
-        window=config.window,
-        batch_size=config.batch_size,
-        micro_batch=config.batch_size // config.accumulate,
-        steps=config.steps or DEFAULT_STEPS,
-        steps_per_epoch=config.validate_every,
-        seed=config.seed,
-        both_strands=config.both_strands,
-        softmask_weight=config.softmask_weight,
-        max_n=config.max_n_frac,
-        mixture=mixture(config, genome),
-        pack=config.objective == "causal",  # a model that looks both ways has no resets
-        workers=config.workers,
-    )
+    check_devices(config.strategy, config.devices, device)
+    check_installed(config.also_log)
+    prepared = prepare(config)
+    genome, splits, windows, task = prepared
     held_out = {"valid": splits.valid, "test": splits.test}
     named = {name: intervals for name, intervals in held_out.items() if intervals}
     leaks = leak_report(genome, windows.training_regions, named, by_sequence=config.leak_check)
-    task = make_task(config)
     check_memory(config, task, device)
     config = with_steps(config, task, windows, device)
-    assert config.steps is not None
-    task.steps = windows.steps = config.steps
-    model = task.model
     place = (
         nullcontext(resume_run(config.output, config, FREE))
         if config.resume
         else new_run(config.output, config, force=config.force, inputs=inputs, goes_on_after=InterruptedTraining)
     )
     with place as folder:
-        made_with = {"reference": genome.fingerprint}
-        found = last_good(folder, task.state_dict(), made_with) if config.resume else None
+        found = last_good(folder, task.state_dict(), made_with(genome)) if config.resume else None
         if config.resume:
             print(resuming(folder, found), file=sys.stderr)
-        resumed_at = 0 if found is None else found.step
-        steps = found.step if found is not None and found.ended else config.steps
-        with StopSignals() as stop:
-            checkpoints = Checkpoints(
-                folder,
-                every=config.checkpoint_every or config.validate_every,
-                validate_every=config.validate_every if splits.valid else None,
-                keep=config.keep,
-                monitor="valid_bits_per_base",
-                facts=made_with,
-                stop=stop,
-            )
-            log = [StepLog(folder, before=resumed_at)] if config.step_log else []
-            clock = [TimeBudget(60 * config.max_minutes)] if config.max_minutes else []
-            trainer = make_trainer(
-                folder,
-                steps=steps,
-                clip=config.optimizer.clip,
-                accumulate=config.accumulate,
-                device=config.device,
-                precision=config.precision,
-                callbacks=[
-                    TrainingProgress("pretraining", steps, config.window * config.batch_size),
-                    *log,
-                    checkpoints,
-                    *clock,
-                ],
-                validate_every=config.validate_every,
-                validate=bool(splits.valid),
-                resumed_at=resumed_at,
-            )
-            trainer.fit(task, datamodule=windows, ckpt_path=found.path if found else None, weights_only=True)
+        with StopSignals() as stop, Ranks(config.devices, follow, config, folder, found and found._replace(damaged=[])):
+            trainer, checkpoints = fit(config, prepared, folder, found, stop)
+        model = task.whole_model()
         bits = checkpoints.figure
         trained_on = sum(region.length for region in windows.training_regions)
         facts = {
@@ -206,6 +154,8 @@ def run(config: Config) -> int:
             f"{folder}: {figure}, after {trainer.global_step} steps on {trained_on:,} bases of sequence",
             file=sys.stderr,
         )
+        if task.rejected:
+            print(f"{task.rejected} windows with too many N's were passed over", file=sys.stderr)
         if named:
             print(leaks, file=sys.stderr)
     return 0
@@ -215,39 +165,20 @@ def check(config: Config) -> None:
     """Raises ConfigError for options that contradict one another."""
     if config.resume and config.force:
         raise ConfigError("--resume keeps the run folder and --force removes it", "give one of them", field="resume")
-    if config.batch_size % config.accumulate:
+    if config.batch_size % (config.accumulate * config.devices):
         raise ConfigError(
-            f"it does not divide the batch of {config.batch_size} windows",
+            f"{config.accumulate} parts on {config.devices} devices do not divide the batch of"
+            f" {config.batch_size} windows",
             "change one of them",
             field="accumulate",
             value=config.accumulate,
         )
+    if config.first_window is not None and config.first_window < 2:
+        raise ConfigError("a window has at least 2 bases", "raise it", field="first_window", value=config.first_window)
+    if not 0 <= config.short_share < 1:
+        raise ConfigError("it must lie in [0, 1)", "change it", field="short_share", value=config.short_share)
     if config.max_minutes is not None and not config.max_minutes > 0:
         raise ConfigError("it must be more than 0", "raise it", field="max_minutes", value=config.max_minutes)
-
-
-def make_task(config: Config) -> PretrainTask:
-    """The model with its initial weights, and its loss."""
-    from genomamba.model.backbone import CausalLM, MaskedLM
-    from genomamba.tasks.pretrain import MaskedPretrainTask, PretrainTask
-
-    sizes: dict[str, Any] = {
-        "batch_size": config.batch_size // config.accumulate,
-        "window": config.window,
-        "accumulate": config.accumulate,
-        "cuda_graph": config.cuda_graph,
-    }
-    steps = config.steps or DEFAULT_STEPS
-    if config.objective == "masked":
-        model: CausalLM | MaskedLM = MaskedLM(config.model)
-        task: PretrainTask = MaskedPretrainTask(
-            model, config.optimizer, steps, masking=config.masking, seed=config.seed, **sizes
-        )
-    else:
-        model = CausalLM(config.model)
-        task = PretrainTask(model, config.optimizer, steps, **sizes)
-    model.backbone.activation_checkpointing = config.activation_checkpointing
-    return task
 
 
 def check_memory(config: Config, task: PretrainTask, device: torch.device) -> None:
@@ -256,7 +187,7 @@ def check_memory(config: Config, task: PretrainTask, device: torch.device) -> No
     from genomamba.tasks.memory_check import check_fits
 
     parameters = sum(p.numel() for p in task.parameters())
-    work = Work(config.model, parameters, config.batch_size, config.window, config.accumulate)
+    work = Work(config.model, parameters, config.batch_size // config.devices, config.window, config.accumulate)
     unchecked = check_fits(work, Method(config.precision, config.activation_checkpointing), device)
     if unchecked is not None:
         print(unchecked, file=sys.stderr)
@@ -264,6 +195,7 @@ def check_memory(config: Config, task: PretrainTask, device: torch.device) -> No
 
 def with_steps(config: Config, task: PretrainTask, windows: ReferenceWindows, device: torch.device) -> Config:
     """The configuration with its number of steps: given, measured, or that with which the run began."""
+    from genomamba.pipelines.pretrain_ranks import DEFAULT_STEPS
     from genomamba.pipelines.run_folder import begun_with
     from genomamba.tasks.time_budget import affordable_steps
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import re
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from genomamba.errors import CheckpointError
 from genomamba.tasks.checkpoint_io import PROGRESS, read_checkpoint
-from genomamba.tasks.loop_position import run_validation, set_step
+from genomamba.tasks.loop_position import leave_signals_to_us, run_validation, set_step
+from genomamba.tasks.pretrain import PretrainTask
 from genomamba.tasks.rng_state import restore_rng_state, take_rng_state
 from genomamba.tasks.stop_signals import InterruptedTraining, StopSignals
 
@@ -72,18 +76,23 @@ class Checkpoints(Callback):
             "validated": self._position(trainer).validated,
             "figure": self.figure,
             "best": self._best,
-            "rng": self._rng or take_rng_state(),
+            "rng": every_rank(trainer, self._rng or take_rng_state()),
             "facts": self.facts,
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         progress = checkpoint[PROGRESS]
-        self.figure, self._best, self._rng = progress["figure"], progress["best"], progress["rng"]
+        self.figure, self._best = progress["figure"], progress["best"]
+        self._rng = progress["rng"][trainer.global_rank]
         self._saved = _Position(progress["step"], progress["validated"])
         self._validated_at = progress["step"] if progress["validated"] else -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.stop.install()
+        if isinstance(pl_module, PretrainTask):
+            pl_module.stop = self.stop
+        if trainer.is_global_zero:
+            self.stop.install()
+        leave_signals_to_us(trainer)
         if self._saved is not None:
             set_step(trainer, self._saved.step)
             self._validate_if_due(trainer)
@@ -138,15 +147,33 @@ class Checkpoints(Callback):
         self.folder.mkdir(exist_ok=True)
         trainer.save_checkpoint(self.folder / f"step-{now.step:09d}.ckpt")
         self._saved = now
+        if not trainer.is_global_zero:
+            return
         kept = {step for step, _ in _newest_first(self.folder)[: self.keep]} | set(self._best[1:])
         for step, path in _newest_first(self.folder):
             if step not in kept:
                 path.unlink()
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
-        if self.stop.received is not None:
+        received = self.stop.received
+        if trainer.world_size > 1:  # all ranks stop after the same step
+            task = trainer.lightning_module
+            assert isinstance(task, PretrainTask)
+            received = signal.Signals(task.agreed[0]) if task.agreed[0] and not trainer.validating else None
+        if received is not None:
             self._save(trainer)
-            raise InterruptedTraining(self.stop.received, trainer.global_step, self.run_folder)
+            raise InterruptedTraining(received, trainer.global_step, self.run_folder)
+
+
+def every_rank(trainer: Trainer, value: Any) -> list[Any]:
+    """The value that each rank has, on all of them."""
+    if trainer.world_size == 1:
+        return [value]
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    gathered: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(gathered, stream.getvalue())
+    return [torch.load(io.BytesIO(data), weights_only=True) for data in gathered]
 
 
 class Found(NamedTuple):

@@ -10,6 +10,8 @@ from typing import Literal
 from genomamba.errors import ConfigError
 
 Device = Literal["auto", "cpu", "gpu"]
+AlsoLog = Literal["nothing", "tensorboard", "wandb"]
+DeviceSharing = Literal["auto", "ddp", "fsdp"]
 Precision = Literal["32-true", "bf16-mixed"]
 Method = Literal["full", "head", "lora", "probe"]
 

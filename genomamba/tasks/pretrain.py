@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.optim import Optimizer
 
-from genomamba.data.datasets import Batch
+from genomamba.data.datasets import SOFT_MASKED, UNIQUE, Batch
 from genomamba.errors import GenoMambaError
 from genomamba.genome import alphabet
 from genomamba.model.backbone import CausalLM, MaskedLM
@@ -20,9 +22,12 @@ from genomamba.model.masking import mask_bases
 from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.cuda_graph import GraphedLoss, worth_a_graph
 from genomamba.tasks.optimizer import adamw_cosine
+from genomamba.tasks.stop_signals import StopSignals
+from genomamba.tasks.strategies import ShardedStrategy
 
 BITS_PER_NAT = 1 / math.log(2)
 SPLITS = ("train", "valid")
+STRATA = ("unique", "soft_masked")
 
 
 class NonFiniteLossError(GenoMambaError):
@@ -68,6 +73,9 @@ class PretrainTask(LightningModule):
         self.step_loss = math.nan  # of the latest step, nats per base
         self.cuda_graph = cuda_graph
         self._graphed: GraphedLoss | None = None
+        self.stop: StopSignals | None = None
+        self.time_is_up = False
+        self.agreed = [0, 0]  # by all ranks: the signal that stops the run, whether its time is up
 
     def _loss(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
         """Summed weighted loss in nats and the sum of weights; ``number`` counts the split's micro-batches."""
@@ -94,22 +102,59 @@ class PretrainTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         place = batch_idx % self.accumulate
         total, weight = self._loss(batch, self.global_step * self.accumulate + place)
-        sums = torch.stack((total.detach(), weight)).double()
+        sums = torch.stack((total.detach(), weight)).double()  # 64 bits: their order between devices hardly matters
         self._sums = sums if place == 0 else self._sums + sums
         self.where = [*(self.where if place else ()), *batch.where]
         self.rejected += batch.rejected
         if place == self.accumulate - 1:
-            self._seen = self._sums.to("cpu", non_blocking=True)
+            seen = self._of_all_ranks(self._sums) if self.trainer_ranks > 1 else self._sums
+            self._seen = seen.to("cpu", non_blocking=True)
             self._copied = torch.cuda.Event() if self._sums.is_cuda else None
             if self._copied is not None:
                 self._copied.record()
         return total / self.nominal
 
+    @property
+    def trainer_ranks(self) -> int:
+        return self._trainer.world_size if self._trainer is not None else 1
+
+    def _of_all_ranks(self, sums: Tensor) -> Tensor:
+        """The sums over all ranks, and with them what the first rank wants: a stop by a signal, an end in time."""
+        number = (self.stop.received if self.stop is not None else None) or 0
+        wishes = [0, 0] if self.global_rank else [int(number), int(self.time_is_up)]
+        both = torch.cat((sums, torch.tensor(wishes, dtype=sums.dtype).to(sums.device, non_blocking=True)))
+        torch.distributed.all_reduce(both)
+        return both
+
+    def configure_model(self) -> None:
+        """Shards the blocks where the strategy asks for it: FSDP2."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ShardedStrategy) and not isinstance(self.model, FSDPModule):
+            mesh = strategy.device_mesh["data_parallel"]
+            for block in self.model.backbone.layers:
+                fully_shard(block, mesh=mesh)
+            fully_shard(self.model, mesh=mesh)
+
+    def on_train_end(self) -> None:
+        if isinstance(self.model, FSDPModule):
+            self._whole = get_model_state_dict(
+                self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+            )
+
+    def whole_model(self) -> CausalLM | MaskedLM:
+        """The model with all of its weights, once training is over."""
+        if not isinstance(self.model, FSDPModule):
+            return self.model
+        model = (CausalLM if isinstance(self.model, CausalLM) else MaskedLM)(self.model.config)
+        model.load_state_dict(self._whole)
+        return model
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Looks at the loss while the device is busy with the backward pass, so that it need not wait for us."""
         if self._copied is not None:
             self._copied.synchronize()
-        total, weight = self._seen.tolist()
+        total, weight, *asked = self._seen.tolist()
+        self.agreed = [int(number) for number in asked]
         self.step_loss = total / max(weight, 1.0)
         if not math.isfinite(self.step_loss):
             shown = ", ".join(self.where[:4]) + (f" and {len(self.where) - 4} more" if len(self.where) > 4 else "")
@@ -117,10 +162,11 @@ class PretrainTask(LightningModule):
                 f"the loss is {self.step_loss} at step {self.global_step}, in windows {shown}; "
                 "the weights were not changed; lower optimizer.lr, or look at these windows"
             )
-        factor = self.nominal * self.accumulate / max(weight, 1.0)
+        # The trainer takes the mean over micro-batches and ranks.
+        factor = self.nominal * self.accumulate * self.trainer_ranks / max(weight, 1.0)
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         if factor != 1 and gradients:
-            torch._foreach_mul_(gradients, factor)
+            torch._foreach_mul_(gradients, factor)  # each rank its own parts
         self._log("train_bits_per_base", self.step_loss * BITS_PER_NAT, prog_bar=True)
         self._log("lr", optimizer.param_groups[0]["lr"])
         if self.rejected:
@@ -130,16 +176,38 @@ class PretrainTask(LightningModule):
         # As a tensor on the CPU: a number would be copied to the device, which waits for all that is queued there.
         self.log(name, torch.tensor(float(value)), prog_bar=prog_bar)
 
+    def _by_position(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss in nats, weight and stratum of each predicted position; the stratum is 0 where nothing is predicted."""
+        assert isinstance(self.model, CausalLM)
+        assert batch.stratum is not None
+        nats = -self.model.log_likelihood(batch.ids, batch.reset)
+        return nats, batch.weight[:, 1:], batch.stratum[:, 1:]
+
     def on_validation_epoch_start(self) -> None:
         self.validation_sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        groups = len(self.trainer.datamodule.validation.contigs)  # type: ignore[attr-defined]
+        # Nats and bases of each contig and stratum.
+        self.validation_strata = torch.zeros(groups, len(STRATA), 2, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.validation_sums += torch.stack(self._loss(batch, batch_idx)).double()
+        nats, weight, stratum = self._by_position(batch, batch_idx)
+        self.validation_sums += torch.stack(((weight * nats).sum(), weight.sum())).double()
+        assert batch.group is not None
+        for column, kind in enumerate((UNIQUE, SOFT_MASKED)):
+            own = stratum == kind
+            rows = torch.stack(((nats * own).sum(1, dtype=torch.float64), own.sum(1).double()), dim=1)
+            self.validation_strata[:, column].index_add_(0, batch.group, rows)
 
     def on_validation_epoch_end(self) -> None:
+        if self.trainer_ranks > 1:
+            torch.distributed.all_reduce(self.validation_sums)
+            torch.distributed.all_reduce(self.validation_strata)
         total, weight = self.validation_sums.tolist()
         if weight > 0:  # a validation split of nothing but N has no figure
             self._log("valid_bits_per_base", total / weight * BITS_PER_NAT, prog_bar=True)
+        for name, (nats, bases) in zip(STRATA, self.validation_strata.sum(0).tolist(), strict=True):
+            if bases:
+                self._log(f"valid_{name}_bits_per_base", nats / bases * BITS_PER_NAT)
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps)
@@ -158,15 +226,21 @@ class MaskedPretrainTask(PretrainTask):
         self.masking, self.seed = masking, seed
 
     def _loss(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
+        nats, weight, _ = self._by_position(batch, number)
+        return (weight * nats).sum(), weight.sum()
+
+    def _by_position(self, batch: Batch, number: int) -> tuple[Tensor, Tensor, Tensor]:
         assert isinstance(self.model, MaskedLM)
         rows, length = batch.ids.shape
         split = "train" if self.training else "valid"
-        first = number * self.batch_size
+        full = rows if self.training else self.batch_size  # a batch of short windows has more of them
+        first = (number * self.trainer_ranks + self.global_rank) * full
         uniform = np.stack([mask_numbers(self.seed, split, first + row, length) for row in range(rows)], axis=1)
         masked = mask_bases(batch.ids, self.masking, torch.from_numpy(uniform).to(batch.ids.device))
         weight = batch.weight * masked.predicted
         real = (batch.ids != alphabet.PAD).sum(1)
-        return -(weight * self.model.log_likelihood(masked.ids, batch.ids, real)).sum(), weight.sum()
+        stratum = weight if batch.stratum is None else batch.stratum * masked.predicted
+        return -self.model.log_likelihood(masked.ids, batch.ids, real), weight, stratum
 
 
 def mask_numbers(seed: int, split: str, sample: int, length: int) -> np.ndarray:

@@ -18,10 +18,11 @@ class StepLog(Callback):
     Args:
         folder: of the run.
         before: keep the lines of earlier runs below this step.
+        rank: of the process; those after the first write the windows that they saw to steps.rank1.tsv and so on.
     """
 
-    def __init__(self, folder: Path, *, before: int = 0) -> None:
-        self._path = folder / NAME
+    def __init__(self, folder: Path, *, before: int = 0, rank: int = 0) -> None:
+        self._path = folder / (NAME if rank == 0 else f"steps.rank{rank}.tsv")
         kept = self._path.read_text(encoding="utf-8").splitlines(keepends=True)[:before] if before else []
         self._path.write_text("".join(kept), encoding="utf-8")
 

@@ -91,7 +91,13 @@ class TimeBudget(Callback):
     ) -> None:
         now = time.perf_counter()
         self.spent, self._at = self.spent + now - self._at, now
-        if self.spent >= self.seconds and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        assert isinstance(pl_module, PretrainTask)
+        is_up = self.spent >= self.seconds
+        if trainer.world_size > 1:  # by the first rank's clock, as of the step before
+            is_up, pl_module.time_is_up = bool(pl_module.agreed[1]), is_up
+        if is_up:
             end_here(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

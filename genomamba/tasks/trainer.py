@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from genomamba.errors import ConfigError
 from genomamba.tasks.checkpoint_io import WholeCheckpointIO
-from genomamba.tasks.config import Device
-from genomamba.tasks.config import Precision as Digits
+from genomamba.tasks.config import AlsoLog, Device, DeviceSharing, Precision
 from genomamba.tasks.metrics_log import MetricsLog
+from genomamba.tasks.precision import Bf16Mixed
+from genomamba.tasks.ranks import own_rank
+from genomamba.tasks.strategies import make_strategy
 
 # What Lightning says of choices that are ours.
 _NOISE = (
@@ -25,6 +27,8 @@ _NOISE = (
     ".*number of training batches.*smaller than the logging interval",
     ".*no `val_dataloader`",
     r".*isinstance\(treespec, LeafSpec\)",
+    "FSDP2-wrapped module .* returned a view tensor",  # nothing is done to it in place
+    ".*recommended to use `self.log.*sync_dist=True",  # what is logged is the same on all ranks
 )
 
 
@@ -35,11 +39,14 @@ def make_trainer(
     clip: float,
     accumulate: int = 1,
     device: Device,
-    precision: Digits,
+    precision: Precision,
     callbacks: Sequence[Callback],
     validate_every: int | None = None,
     validate: bool = True,
     resumed_at: int = 0,
+    devices: int = 1,
+    sharing: DeviceSharing = "auto",
+    also_log: AlsoLog = "nothing",
 ) -> Trainer:
     """A trainer for ``steps`` optimizer steps that logs to folder/metrics.csv.
 
@@ -54,6 +61,9 @@ def make_trainer(
         validate_every: steps between validations; None validates after every epoch of the loader.
         validate: whether there is anything to validate on.
         resumed_at: the step that the run goes on from; what was logged from there on is dropped.
+        devices: GPUs or processes; the ranks are there already.
+        sharing: of the work between them.
+        also_log: where figures go besides metrics.csv.
 
     Raises:
         ConfigError: a GPU, or bf16 on it, was asked for and is not there.
@@ -71,10 +81,11 @@ def make_trainer(
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
     be_deterministic(accelerator)
-    mixed = [Bf16Mixed("bf16-mixed", accelerator)] if precision == "bf16-mixed" else []
+    mixed = [Bf16Mixed(accelerator)] if precision == "bf16-mixed" else []
     return Trainer(
         accelerator="gpu" if accelerator == "cuda" else "cpu",
-        devices=1,
+        devices=devices,
+        strategy=make_strategy(sharing, devices, resolve_device(device)),
         precision=None if mixed else precision,
         max_steps=steps,
         max_epochs=-1,
@@ -85,7 +96,7 @@ def make_trainer(
         check_val_every_n_epoch=None if validate and validate_every else 1,
         limit_val_batches=1.0 if validate else 0,
         plugins=[WholeCheckpointIO(), *mixed],
-        logger=MetricsLog(folder, before=resumed_at),
+        logger=False if own_rank() else [MetricsLog(folder, before=resumed_at), *further_loggers(also_log, folder)],
         log_every_n_steps=5,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -96,11 +107,21 @@ def make_trainer(
     )
 
 
-class Bf16Mixed(MixedPrecision):
-    """bf16 without loss scaling, so that clipping and a fused optimizer go together; Lightning refuses the pair."""
+def further_loggers(also_log: AlsoLog, folder: Path) -> list[Logger]:
+    """What ``also_log`` names, writing to the run's folder."""
+    if also_log == "nothing":
+        return []
+    if also_log == "tensorboard":
+        return [TensorBoardLogger(folder, name="tensorboard", version="")]
+    return [WandbLogger(name=folder.name, save_dir=folder, project="genomamba")]
 
-    def clip_gradients(self, *args: Any, **kwargs: Any) -> None:
-        Precision.clip_gradients(self, *args, **kwargs)
+
+def check_installed(also_log: AlsoLog) -> None:
+    """Raises ConfigError where the package that is asked for is missing."""
+    if also_log != "nothing" and importlib.util.find_spec(also_log) is None:
+        raise ConfigError(
+            "it is not installed", f"pip install 'genomamba[{also_log}]'", field="also_log", value=also_log
+        )
 
 
 def be_deterministic(accelerator: str) -> None:
