@@ -48,7 +48,7 @@ def evaluate(
         "positives": int(truth.sum()),
         "threshold": threshold,
         "overall": summary(truth, probability, threshold),
-        "zero_shot": {"AUROC": auroc(truth, zero_shot)},
+        "zero_shot": {"AUROC": auroc(truth, zero_shot), "AUPRC": auprc(truth, zero_shot)},
         "consequence_only": {"AUROC": auroc(truth, baseline), "AUPRC": auprc(truth, baseline)},
         "within": within(consequences),
         "strata": {column: within(values) for column, values in (strata or {}).items()},
@@ -76,6 +76,7 @@ def _within(
                 "AUPRC": auprc(truth[own], probability[own]),
                 "MCC": mcc(truth[own], probability[own], threshold),
                 "zero_shot_AUROC": auroc(truth[own], zero_shot[own]),
+                "zero_shot_AUPRC": auprc(truth[own], zero_shot[own]),
             }
         )
     return found
