@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import dataclasses
 import itertools
 import json
 import statistics
@@ -25,6 +24,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from settings import changed, settings
 
 from genomamba.files import whole_file
 from genomamba.model.config import ModelConfig
@@ -113,8 +114,6 @@ def train(
     path: Path, folder: Path, start: str, options: argparse.Namespace, setting: dict[str, Any], seed: int, minutes: Any
 ) -> dict[str, Any]:
     """One run of `finetune sequences`; what is worth keeping of its provenance."""
-    given = dict(word.split("=", 1) for word in options.set)
-    given = {name: _value(text) for name, text in given.items()}
     config = finetune_sequences.Config(
         input=str(path),
         output=str(folder),
@@ -125,6 +124,7 @@ def train(
         max_minutes=minutes,
         architecture=scratch_architecture(options.model) if start == "scratch" else ModelConfig(),
     )
+    given = settings(options.set)
     own = {name: value for name, value in given.items() if start == "scratch" or not name.startswith("architecture.")}
     began = time.perf_counter()
     if code := finetune_sequences.run(changed(config, own | setting)):
@@ -156,22 +156,6 @@ def scratch_architecture(model: str | None) -> ModelConfig:
     if model is None:
         return SCRATCH
     return ModelConfig(**json.loads((Path(model) / "config.json").read_text())["model"])
-
-
-def changed(config: Any, values: dict[str, Any]) -> Any:
-    """The dataclass with ``group.field`` and ``field`` set."""
-    for name, value in values.items():
-        group, _, field = name.rpartition(".")
-        new = dataclasses.replace(getattr(config, group), **{field: value}) if group else value
-        config = dataclasses.replace(config, **{group or field: new})
-    return config
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
 
 
 def read_floor(path: Path) -> dict[str, float]:

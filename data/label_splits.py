@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from genomamba.data.labels import LabelledVariant, LabelledVariants
 from genomamba.data.pairs import variant_window
@@ -13,7 +15,52 @@ from genomamba.data.rows import nearest
 from genomamba.errors import LabelError
 from genomamba.genome.variant import normalise
 
+_ROLL = 64  # bases by which left-alignment may move an indel; further ones are found by `check_leakage`
 _SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """What is never shared by two splits.
+
+    Args:
+        by: gene, contig, block of the genome, or whatever a column says.
+        column: of ``column``.
+        block_size: bases of a block; a block belongs to a split by a hash of its place and the seed, and variants
+            whose windows reach into a block of another split belong to none.
+        valid_share: of blocks, for validation.
+        test_share: of blocks, for test.
+        seed: of blocks.
+        window: bases of genome that the model sees around a variant.
+    """
+
+    by: Literal["gene", "contig", "block", "column"] = "gene"
+    column: str = "split"
+    block_size: int = 1_000_000
+    valid_share: float = 0.1
+    test_share: float = 0.1
+    seed: int = 0
+    window: int = 1
+
+    def of(self, item: LabelledVariant) -> str:
+        """The variant's group; of blocks, the split itself, empty at an edge."""
+        if self.by == "block":
+            middle = (item.variant.start + item.variant.end) // 2
+            reach = self.window // 2 + len(item.variant.ref) + len(item.variant.alt) + _ROLL
+            blocks = {max(0, middle + by) // self.block_size for by in (-reach, reach)}
+            found = {self._block(item.variant.contig, block) for block in range(min(blocks), max(blocks) + 1)}
+            return found.pop() if len(found) == 1 else ""
+        return item.column(self.column if self.by == "column" else self.by)
+
+    def _block(self, contig: str, number: int) -> str:
+        digest = hashlib.blake2b(f"{self.seed} {contig} {number}".encode(), digest_size=8).digest()
+        draw = int.from_bytes(digest, "little") / 2**64
+        if draw < self.test_share:
+            return "test"
+        return "valid" if draw < self.test_share + self.valid_share else "train"
+
+
+GENES = Grouping()
 
 
 class Splits(NamedTuple):
@@ -25,27 +72,37 @@ class Splits(NamedTuple):
     unused: list[LabelledVariant]
 
 
-def split_by_group(found: LabelledVariants, train: Sequence[str], valid: Sequence[str], test: Sequence[str]) -> Splits:
-    """Whole genes to one split each, in file order.
+def split_by_group(
+    found: LabelledVariants,
+    train: Sequence[str],
+    valid: Sequence[str],
+    test: Sequence[str],
+    grouping: Grouping = GENES,
+) -> Splits:
+    """Whole groups to one split each, in file order.
 
     Raises:
-        LabelError: a gene that no variant has or that two splits ask for, or a split with genes that lacks a class.
+        LabelError: a group that no variant has or that two splits ask for, or a split with groups that lacks a class.
     """
     wanted: dict[str, int] = {}
-    known = Counter(item.gene for item in found.items)
+    groups = [grouping.of(item) for item in found.items]
+    known = Counter(groups)
+    what = grouping.column if grouping.by == "column" else grouping.by
     splits = Splits([], [], [], [])
     for number, genes in enumerate((train, valid, test)):
         for gene in genes:
             name = Splits._fields[number]
             if gene in wanted and wanted[gene] != number:
                 other = Splits._fields[wanted[gene]]
-                raise LabelError(f"the gene stands in {other} too", "give it to one split", field=name, value=gene)
+                raise LabelError(f"the {what} stands in {other} too", "give it to one split", field=name, value=gene)
             if gene not in known:
                 remedy = f"there is {nearest(gene, [gene for gene, _ in known.most_common() if gene])}"
-                raise LabelError("no labelled variant has this gene", remedy, file=found.source, field=name, value=gene)
+                raise LabelError(
+                    f"no labelled variant has this {what}", remedy, file=found.source, field=name, value=gene
+                )
             wanted[gene] = number
-    for item in found.items:
-        splits[wanted.get(item.gene, 3)].append(item)
+    for item, group in zip(found.items, groups, strict=True):
+        splits[wanted.get(group, 3)].append(item)
     for name, genes in zip(_SPLITS, (train, valid, test), strict=True):
         if genes:
             check_classes(getattr(splits, name), name, found.source)

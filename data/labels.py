@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,6 +43,7 @@ class LabelledVariant(NamedTuple):
         consequence: the first term of MC (ClinVar sorts them by Sequence Ontology number, not by severity), or the
             table's ``consequence``; empty where there is none.
         line: where it was read.
+        extra: INFO keys or columns that were asked for, and what stands in them.
     """
 
     variant: Variant
@@ -50,11 +51,21 @@ class LabelledVariant(NamedTuple):
     gene: str
     consequence: str
     line: int
+    extra: tuple[tuple[str, str], ...] = ()
 
     @property
     def type(self) -> str:
         """``SNV``, or ``INDEL`` for everything else."""
         return "SNV" if self.variant.kind == "SNV" else "INDEL"
+
+    def column(self, name: str) -> str:
+        """What stands under one of BUILT_IN, or under a name that was asked for."""
+        if name in BUILT_IN:
+            return self.variant.contig if name == "contig" else getattr(self, name)
+        return dict(self.extra)[name]
+
+
+BUILT_IN = ("gene", "consequence", "type", "contig")
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,7 @@ class _Labelled(NamedTuple):
     labels: tuple[str, ...]
     gene: str
     consequence: str
+    extra: tuple[tuple[str, str], ...]
 
 
 def read_labelled_vcf(
@@ -91,6 +103,7 @@ def read_labelled_vcf(
     window: int | None = None,
     key: str = "CLNSIG",
     labels: Mapping[str, int] = LABELS,
+    extra: Sequence[str] = (),
 ) -> LabelledVariants:
     """The labelled alleles of a VCF whose labels stand in INFO; other values of the key are counted as unlabelled.
 
@@ -101,6 +114,7 @@ def read_labelled_vcf(
         window: see ``classify``.
         key: INFO key of the label. A record with several ALTs needs one value for each, at commas.
         labels: value to 1 or 0.
+        extra: other INFO keys to keep; empty where a record lacks one.
 
     Raises:
         LabelError: no record has the key, or no value of it is a label.
@@ -113,6 +127,7 @@ def read_labelled_vcf(
                 _label_per_alt(info_value(record.info, key), len(record.alts)),
                 first_gene(record.info),
                 first_consequence(record.info),
+                tuple((name, info_value(record.info, name) or "") for name in extra),
             )
             for record in reader
         ),
@@ -145,6 +160,7 @@ def read_labelled_table(
     window: int | None = None,
     key: str = "label",
     labels: Mapping[str, int] = LABELS,
+    extra: Sequence[str] = (),
 ) -> LabelledVariants:
     """The variants of a table; its columns ``gene`` and ``consequence`` are used where it has them.
 
@@ -155,18 +171,20 @@ def read_labelled_table(
         window: see ``classify``.
         key: column of the label.
         labels: value to 1 or 0.
+        extra: other columns to keep.
 
     Raises:
-        LabelError: the column is missing, or a row's label is empty, NaN or not among ``labels``.
+        LabelError: a column is missing, or a row's label is empty, NaN or not among ``labels``.
     """
-    if key not in table.columns:
-        raise LabelError(
-            "there is no such column",
-            f"there is {nearest(key, table.columns)}",
-            file=table.name,
-            field="label",
-            value=key,
-        )
+    for field, name in (("label", key), *(("column", name) for name in extra)):
+        if name not in table.columns:
+            raise LabelError(
+                "there is no such column",
+                f"there is {nearest(name, table.columns)}",
+                file=table.name,
+                field=field,
+                value=name,
+            )
 
     def rows() -> Iterable[_Labelled]:
         for record, row in table.rows():
@@ -179,7 +197,8 @@ def read_labelled_table(
                     field=key,
                     value=row[key],
                 )
-            yield _Labelled(record, (row[key],), row.get("gene", ""), row.get("consequence", ""))
+            kept = tuple((name, row[name]) for name in extra)
+            yield _Labelled(record, (row[key],), row.get("gene", ""), row.get("consequence", ""), kept)
 
     return _collect(table.name, rows(), reference, contigs, window, labels)
 
@@ -237,7 +256,7 @@ def _collect(
     labels: Mapping[str, int],
 ) -> LabelledVariants:
     found = LabelledVariants(source, [], Counter(), Counter())
-    for record, texts, gene, consequence in records:
+    for record, texts, gene, consequence, extra in records:
         if not any(text in labels for text in texts):
             found.unlabelled.update(texts)
             continue
@@ -248,5 +267,5 @@ def _collect(
             elif variant is None:
                 found.skipped[status] += 1
             else:
-                found.items.append(LabelledVariant(variant, labels[text], gene, consequence, record.line))
+                found.items.append(LabelledVariant(variant, labels[text], gene, consequence, record.line, extra))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
@@ -35,8 +36,8 @@ def split_sequences(
 
     Within a split a sequence counts once; one that stands there with several classes says nothing and is left out.
     Between splits, test keeps what it has: what stands in test, as it is or as its reverse complement, may not be in
-    train or dev, nor what stands in dev be in train. Where the input has no dev, a share of train becomes dev; which,
-    depends on the sequences and the seed alone.
+    train or dev, nor what stands in dev be in train; intervals of a BED may not overlap either. Where the input has
+    no dev, a share of train becomes dev, without what overlaps it; which, depends on sequences and seed alone.
 
     Args:
         found: what was read.
@@ -60,13 +61,16 @@ def split_sequences(
     leaking: list[tuple[LabelledSequence, LabelledSequence]] = []
     for name in reversed(SPLITS):
         kept = []
+        places = _Places(held_out.values())
         for item in by_split[name]:
-            other = held_out.get(sequence_key(item.ids))
+            twin = held_out.get(sequence_key(item.ids))
+            other = twin or places.overlapping(item)
             if other is None:
                 kept.append(item)
             else:
                 leaking.append((item, other))
-                dropped[f"in {name} and in {other.split}"] += 1
+                how = "in {} and in {}" if twin else "in {}, overlapping one in {}"
+                dropped[how.format(name, other.split)] += 1
         by_split[name] = kept
         held_out |= {sequence_key(item.ids): item for item in kept}
     if leaking and leaks == "refuse":
@@ -74,6 +78,11 @@ def split_sequences(
     train, dev = by_split["train"], by_split["dev"]
     if not dev and dev_share > 0:
         train, dev = _draw_dev(train, dev_share, seed)
+        places = _Places(dev)
+        apart = [item for item in train if places.overlapping(item) is None]
+        if len(apart) < len(train):
+            dropped["in train, overlapping one in dev"] += len(train) - len(apart)
+        train = apart
     return SequenceSplits(train, dev, by_split["test"], dict(dropped))
 
 
@@ -135,6 +144,30 @@ def _once_each(
     return kept
 
 
+class _Places:
+    """Intervals of the genome, to be asked which of them another one overlaps."""
+
+    def __init__(self, items: Iterable[LabelledSequence]) -> None:
+        self._starts: dict[str, list[int]] = {}
+        self._furthest: dict[str, list[tuple[int, LabelledSequence]]] = {}  # ends last, of those up to here
+        placed = [(item.place, item) for item in items if item.place is not None]
+        for place, item in sorted(placed, key=lambda pair: (pair[0].contig, pair[0].start)):
+            furthest = self._furthest.setdefault(place.contig, [])
+            before = furthest[-1] if furthest else (-1, item)
+            furthest.append((place.end, item) if place.end > before[0] else before)
+            self._starts.setdefault(place.contig, []).append(place.start)
+
+    def overlapping(self, item: LabelledSequence) -> LabelledSequence | None:
+        """One that shares a base with the item, on either strand."""
+        if item.place is None or item.place.contig not in self._starts:
+            return None
+        number = bisect_left(self._starts[item.place.contig], item.place.end)
+        if not number:
+            return None
+        end, other = self._furthest[item.place.contig][number - 1]
+        return other if end > item.place.start else None
+
+
 def _draw_dev(
     train: list[LabelledSequence], share: float, seed: int
 ) -> tuple[list[LabelledSequence], list[LabelledSequence]]:
@@ -152,10 +185,13 @@ def _draw_dev(
 
 def _refuse(leaking: list[tuple[LabelledSequence, LabelledSequence]], source: str) -> None:
     first, second = sorted(leaking[0], key=lambda item: item.line)
-    same = np.array_equal(first.ids, second.ids)
+    if np.array_equal(first.ids, second.ids):
+        what = "the same sequence"
+    else:
+        is_twin = sequence_key(first.ids) == sequence_key(second.ids)
+        what = "a sequence and its reverse complement" if is_twin else "intervals that overlap"
     raise LabelError(
-        f"{first.split or 'train'} (line {first.line}) and {second.split} (line {second.line}) hold "
-        f"{'the same sequence' if same else 'a sequence and its reverse complement'}; "
+        f"{first.split or 'train'} (line {first.line}) and {second.split or 'train'} (line {second.line}) hold {what}; "
         f"{len(leaking)} sequences are concerned",
         "pass --leaks drop to leave them out of training, or correct the splits",
         file=source,

@@ -33,6 +33,7 @@ class LabelledSequence(NamedTuple):
         split: ``train``, ``dev`` or ``test``; empty where the input names none.
         line: where it was read: line of a table or BED, number of a FASTA's record.
         strata: what stands in the columns that figures are to be split by.
+        place: where a BED says that it stands.
     """
 
     ids: Ids
@@ -40,6 +41,7 @@ class LabelledSequence(NamedTuple):
     split: Split
     line: int
     strata: tuple[str, ...] = ()
+    place: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def read_named_sequences(
             label = _label(row[columns.label], columns.label, table.name, at)
             split = _split(row[columns.split], columns.split, table.name, at) if has_split else ""
             strata = tuple(row[column] for column in columns.strata)
-            yield LabelledSequence(reference.ids(interval), label, split, line, strata)
+            place = None if bed is None else interval
+            yield LabelledSequence(reference.ids(interval), label, split, line, strata, place)
 
     found = _collect(source, items())
     if left:

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from genomamba.pipelines.options import option
+from genomamba.pipelines.option import option
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
@@ -29,7 +29,14 @@ class Config:
     input: str = option("labelled VCF, or a table with chrom, pos, ref, alt, label", short="-i")
     model: str = option("run folder of `finetune variants`", short="-m")
     output: str | None = option("JSON file for the figures and curves", None, short="-o")
-    genes: list[str] = option("genes to measure on; the model's own test genes when not given", [])
+    genes: list[str] = option(
+        "genes (or contigs, or whatever the model was split by) to measure on; the model's own test split if not given",
+        [],
+    )
+    strata: list[str] = option(
+        "also within gene, type (SNV or INDEL), contig, or the values of an INFO key or column", []
+    )
+    labels: str | None = option("file of VALUE, tab, 0 or 1; the model's own when not given", None)
     label: str | None = option("INFO key or column of the label; CLNSIG in a VCF, label in a table", None)
     batch_size: int = option("variants per forward pass", 64, at_least=1)
     contig_aliases: Literal["none", "auto"] = option(
@@ -46,12 +53,12 @@ class Config:
 def run(config: Config) -> int:
     from rich.console import Console
 
-    from genomamba.data.label_splits import check_classes
+    from genomamba.data.label_splits import Grouping, check_classes
     from genomamba.errors import CheckpointError, ConfigError
     from genomamba.files import refuse_existing, whole_file
     from genomamba.model.folder import load_model, weights_fingerprint
     from genomamba.model.heads import VariantClassifier
-    from genomamba.pipelines.labelled import load_genes, refuse_seen
+    from genomamba.pipelines.labelled import load_groups, refuse_seen
     from genomamba.pipelines.model_provenance import read_provenance
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.scoring.evaluation import evaluate
@@ -67,9 +74,9 @@ def run(config: Config) -> int:
             "it is not a variant classifier", "give a run folder of `finetune variants`", file=config.model
         )
     made = read_provenance(config.model)
-    if not made.keys() >= {"split", "window", "seen", "consequence_shares"}:
+    if not made.keys() >= {"split", "grouping", "labels", "window", "seen", "consequence_shares"}:
         raise CheckpointError("its provenance is not whole", "fine-tune it again", file=config.model)
-    genes = config.genes or made["split"]["test"]
+    genes = config.genes or made["split"].get("test", [])
     if not genes:
         raise ConfigError(
             "the model has no test genes of its own", "name some that it was not trained on", field="genes"
@@ -79,7 +86,8 @@ def run(config: Config) -> int:
             "the model was trained or calibrated on it", "measure on other genes", field="genes", value=", ".join(seen)
         )
     reference = open_reference(config.reference, rna=config.rna)
-    found, measured = load_genes(config, reference, made["window"], genes)
+    grouping = Grouping(**made["grouping"])
+    found, measured = load_groups(config, reference, grouping, genes, made["labels"], config.strata)
     refuse_seen(measured, made["seen"], reference, made["window"])
     check_classes(measured, ", ".join(genes), found.source)
     scores = _score(config, model, reference, made["window"], device, [item.variant for item in measured])
@@ -98,6 +106,7 @@ def run(config: Config) -> int:
             scores,
             threshold=float(model.threshold),
             shares=made["consequence_shares"],
+            strata={name: [item.column(name) or NO_CLASS for item in measured] for name in config.strata},
         ),
     }
     if config.output is not None:
@@ -139,14 +148,29 @@ def tables(evaluation: dict[str, Any]) -> list[Table]:
         pooled.add_row(name, show(figure), "" if alone is None else show(alone))
     pooled.add_row("AUROC, zero-shot (-llr)", show(evaluation["zero_shot"]["AUROC"]), "")
 
-    within = Table(box=SIMPLE)
-    within.add_column("within class", no_wrap=True)
-    for column in ("variants", "positive", "AUROC", "AUPRC", "zero-shot AUROC"):
-        within.add_column(column, justify="right", no_wrap=True)
-    for row in evaluation["within"]:
+    return [
+        pooled,
+        _within("class", evaluation["within"]),
+        *(_within(column, rows) for column, rows in evaluation["strata"].items()),
+    ]
+
+
+def _within(column: str, rows: list[dict[str, Any]]) -> Table:
+    """Figures within each value of a column."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from genomamba.scoring.metrics import Figure
+
+    table = Table(box=SIMPLE)
+    table.add_column(f"within {column}", no_wrap=True)
+    for name in ("variants", "positive", "AUROC", "AUPRC", "zero-shot AUROC"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
         counts = (f"{row['variants']:,}", f"{row['positives']:,}")
-        within.add_row(row["stratum"], *counts, *(show(row[key]) for key in ("AUROC", "AUPRC", "zero_shot_AUROC")))
-    return [pooled, within]
+        figures = (str(Figure(*row[key])) for key in ("AUROC", "AUPRC", "zero_shot_AUROC"))
+        table.add_row(row["stratum"], *counts, *figures)
+    return table
 
 
 def _score(

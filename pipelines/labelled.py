@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
-from genomamba.data.label_splits import check_leakage, split_by_group
-from genomamba.data.labels import LabelledVariant, LabelledVariants, read_labelled_table, read_labelled_vcf
+from genomamba.data.label_splits import Grouping, check_leakage, split_by_group
+from genomamba.data.labels import (
+    BUILT_IN,
+    LABELS,
+    LabelledVariant,
+    LabelledVariants,
+    read_label_mapping,
+    read_labelled_table,
+    read_labelled_vcf,
+)
 from genomamba.data.pairs import variant_window
 from genomamba.data.prescan import prescan
 from genomamba.data.reference import Reference
@@ -27,6 +35,8 @@ class LabelOptions(Protocol):
     @property
     def label(self) -> str | None: ...
     @property
+    def labels(self) -> str | None: ...
+    @property
     def contig_aliases(self) -> Literal["none", "auto"]: ...
     @property
     def max_mismatch_frac(self) -> float: ...
@@ -38,6 +48,18 @@ class SplitOptions(LabelOptions, Protocol):
     @property
     def window(self) -> int: ...
     @property
+    def split_by(self) -> Literal["gene", "contig", "block", "column"]: ...
+    @property
+    def split_column(self) -> str: ...
+    @property
+    def block_size(self) -> int: ...
+    @property
+    def valid_share(self) -> float: ...
+    @property
+    def test_share(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
     def train(self) -> list[str]: ...
     @property
     def valid(self) -> list[str]: ...
@@ -45,28 +67,107 @@ class SplitOptions(LabelOptions, Protocol):
     def test(self) -> list[str]: ...
 
 
-def load_splits(options: SplitOptions, reference: Reference) -> dict[str, list[LabelledVariant]]:
+class LabelledSplits(NamedTuple):
+    """Attributes:
+    items: by split: train, valid and test.
+    grouping: what splits do not share.
+    groups: by split, the groups in it.
+    unused: variants of no split.
+    labels: what was taken for a class.
+    """
+
+    items: dict[str, list[LabelledVariant]]
+    grouping: Grouping
+    groups: dict[str, list[str]]
+    unused: int
+    labels: dict[str, int]
+
+
+def load_splits(options: SplitOptions, reference: Reference) -> LabelledSplits:
     """train, valid and test variants that share no window.
 
     Raises:
-        ConfigError: no genes for training or validation.
-        LabelError: a split without both classes, an unknown gene, or splits that leak.
+        ConfigError: no groups for training or validation, or options that do not go together.
+        LabelError: a split without both classes, an unknown group, or splits that leak.
     """
+    grouping = _grouping(options)
+    groups = {name: list(getattr(options, name)) for name in SPLITS}
+    if options.split_by == "block":
+        groups = {name: [name] for name in SPLITS if name != "test" or options.test_share}
+    elif options.split_by == "column" and not any(groups.values()):
+        groups = {name: [name] for name in SPLITS}
     for name in ("train", "valid"):
-        if not getattr(options, name):
-            raise ConfigError("no genes are given", f"name some: --{name} GENE [GENE …]", field=name)
-    found = _read(options, reference, options.window)
-    splits = split_by_group(found, options.train, options.valid, options.test)
+        if not groups[name]:
+            what = options.split_by.upper()
+            raise ConfigError(f"no {options.split_by}s are given", f"name some: --{name} {what} [{what} …]", field=name)
+    labels = _labels(options.labels)
+    found = _read(options, reference, options.window, labels, _extra(grouping))
+    splits = split_by_group(found, groups["train"], groups["valid"], groups.get("test", []), grouping)
     check_leakage(splits, reference, options.window, found.source)
-    return {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    items = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    return LabelledSplits(items, grouping, groups, len(splits.unused), labels)
 
 
-def load_genes(
-    options: LabelOptions, reference: Reference, window: int, genes: Sequence[str]
+SPLITS = ("train", "valid", "test")
+
+
+def _grouping(options: SplitOptions) -> Grouping:
+    if options.split_by == "block":
+        if any(getattr(options, name) for name in SPLITS):
+            raise ConfigError("blocks have no names", "leave out --train, --valid and --test", field="split_by")
+        if not 0 < options.valid_share < 1 - options.test_share:
+            raise ConfigError(
+                "it must lie between 0 and what test leaves",
+                "change it",
+                field="valid_share",
+                value=options.valid_share,
+            )
+        if options.block_size < 2 * options.window:
+            raise ConfigError(
+                "a block must hold two windows at least", "raise it", field="block_size", value=options.block_size
+            )
+    return Grouping(
+        by=options.split_by,
+        column=options.split_column,
+        block_size=options.block_size,
+        valid_share=options.valid_share,
+        test_share=options.test_share,
+        seed=options.seed,
+        window=options.window,
+    )
+
+
+def load_groups(
+    options: LabelOptions,
+    reference: Reference,
+    grouping: Grouping,
+    groups: Sequence[str],
+    labels: Mapping[str, int],
+    strata: Sequence[str],
 ) -> tuple[LabelledVariants, list[LabelledVariant]]:
-    """The labelled variants of a file, and those of the genes."""
-    found = _read(options, reference, window)
-    return found, [item for item in found.items if item.gene in genes]
+    """The labelled variants of a file, and those of the groups.
+
+    Args:
+        options: where they are.
+        reference: the genome.
+        grouping: of the model that is to be measured.
+        groups: the ones wanted.
+        labels: what the model takes for a class; the options' own mapping goes before it.
+        strata: columns that figures are to be split by.
+    """
+    own = _labels(options.labels) if options.labels is not None else labels
+    found = _read(options, reference, grouping.window, own, _extra(grouping, strata))
+    return found, [item for item in found.items if grouping.of(item) in groups]
+
+
+def _labels(path: str | None) -> dict[str, int]:
+    return dict(LABELS) if path is None else read_label_mapping(path)
+
+
+def _extra(grouping: Grouping, strata: Sequence[str] = ()) -> list[str]:
+    """Columns to be read beside those that are always there."""
+    wanted = [*([grouping.column] if grouping.by == "column" else []), *strata]
+    return list(dict.fromkeys(name for name in wanted if name not in BUILT_IN))
 
 
 def seen_regions(splits: dict[str, list[LabelledVariant]], reference: Reference, window: int) -> list[Interval]:
@@ -102,9 +203,11 @@ def refuse_seen(items: Sequence[LabelledVariant], seen: Sequence[str], reference
         )
 
 
-def _read(options: LabelOptions, reference: Reference, window: int) -> LabelledVariants:
+def _read(
+    options: LabelOptions, reference: Reference, window: int, labels: Mapping[str, int], extra: Sequence[str]
+) -> LabelledVariants:
     with ExitStack() as stack:
-        is_table = options.input.removesuffix(".gz").endswith((".tsv", ".csv"))
+        is_table = options.input.removesuffix(".gz").endswith((".tsv", ".csv", ".parquet"))
         source = VariantTable(options.input) if is_table else stack.enter_context(VcfReader(options.input))
         checked = prescan(
             source,
@@ -113,6 +216,7 @@ def _read(options: LabelOptions, reference: Reference, window: int) -> LabelledV
             aliases=None if options.contig_aliases == "none" else "auto",
             max_mismatch=options.max_mismatch_frac,
         )
+        how: dict[str, Any] = {"window": window, "labels": labels, "extra": extra}
         if isinstance(source, VariantTable):
-            return read_labelled_table(source, reference, checked.contigs, window=window, key=options.label or "label")
-        return read_labelled_vcf(source, reference, checked.contigs, window=window, key=options.label or "CLNSIG")
+            return read_labelled_table(source, reference, checked.contigs, key=options.label or "label", **how)
+        return read_labelled_vcf(source, reference, checked.contigs, key=options.label or "CLNSIG", **how)

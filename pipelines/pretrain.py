@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from genomamba.errors import ConfigError
 from genomamba.model.config import MaskingConfig, ModelConfig
-from genomamba.pipelines.options import option
+from genomamba.pipelines.option import option
 from genomamba.tasks.config import AlsoLog, Device, DeviceSharing, OptimizerConfig, Precision
 
 if TYPE_CHECKING:

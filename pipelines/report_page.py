@@ -58,6 +58,12 @@ def render(model_folder: str, evaluation_file: str) -> str:
             "run `genomamba evaluate variants -o` with it",
             file=evaluation_file,
         )
+    if provenance["pretrained"] is None:
+        raise UserError(
+            "the model was trained from scratch, and the page shows a pretraining",
+            "give one that was fine-tuned with -m",
+            file=folder / PROVENANCE,
+        )
     pretrained = Path(provenance["pretrained"]["path"])
     pretraining = _read_json(pretrained / PROVENANCE)
     pictures = {

@@ -100,6 +100,15 @@ class VariantClassifier(nn.Module):
         # Trees answer for both classes, the first of them with 0.
         return answers[:, -1].view(features.shape[:2]).mean(dim=1)
 
+    def use_head(self, head: nn.Linear | TreeHead) -> None:
+        """Puts a fitted head of two outputs, the first of them 0, in the place of a linear one without hidden layer."""
+        if isinstance(head, nn.Linear):
+            own = nn.Linear(head.in_features, 1)
+            own.load_state_dict({"weight": head.weight[1:], "bias": head.bias[1:]})
+            self.head = nn.Sequential(nn.Dropout(self.head_config.dropout), own)
+        else:
+            self.head = head
+
     def probability(self, logit: Tensor) -> Tensor:
         """The calibrated probability of a logit."""
         return torch.sigmoid(self.slope * logit + self.intercept)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from genomamba.scoring.metrics import auprc, auroc, consequence_only, reliability, summary
+from genomamba.scoring.metrics import auprc, auroc, consequence_only, mcc, reliability, summary
 from genomamba.scoring.variants import VariantScore
 
 CURVE_POINTS = 400  # more do not show
@@ -23,6 +23,7 @@ def evaluate(
     *,
     threshold: float,
     shares: Mapping[str, float],
+    strata: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """All figures as JSON can hold them; a figure is [value, low, high], None where it is not defined.
 
@@ -32,39 +33,53 @@ def evaluate(
         scores: of a classifier.
         threshold: probability from which a variant is called positive, chosen on the validation split.
         shares: of positives per consequence class in training, from `consequence_shares`.
+        strata: other columns, and what stands in them for each variant.
     """
     truth = np.array(labels)
     probability = np.array([score.probability for score in scores])
     zero_shot = -np.array([score.llr for score in scores])
-    classes = np.array(consequences)
     baseline = consequence_only(shares, consequences)
-    within = []
-    for stratum, size in Counter(consequences).most_common():
-        own = classes == stratum
-        within.append(
-            {
-                "stratum": stratum,
-                "variants": size,
-                "positives": int(truth[own].sum()),
-                "AUROC": auroc(truth[own], probability[own]),
-                "AUPRC": auprc(truth[own], probability[own]),
-                "zero_shot_AUROC": auroc(truth[own], zero_shot[own]),
-            }
-        )
+
+    def within(values: Sequence[str]) -> list[dict[str, Any]]:
+        return _within(values, truth, probability, zero_shot, threshold)
+
     return {
         "variants": len(truth),
         "positives": int(truth.sum()),
         "threshold": threshold,
         "overall": summary(truth, probability, threshold),
-        "zero_shot": {"AUROC": auroc(truth, zero_shot)},
+        "zero_shot": {"AUROC": auroc(truth, zero_shot), "AUPRC": auprc(truth, zero_shot)},
         "consequence_only": {"AUROC": auroc(truth, baseline), "AUPRC": auprc(truth, baseline)},
-        "within": within,
+        "within": within(consequences),
+        "strata": {column: within(values) for column, values in (strata or {}).items()},
         "curves": {
             "model": _curves(truth, probability),
             "consequence_only": _curves(truth, baseline),
             "reliability": reliability(truth, probability),
         },
     }
+
+
+def _within(
+    values: Sequence[str], truth: NDArray, probability: NDArray, zero_shot: NDArray, threshold: float
+) -> list[dict[str, Any]]:
+    """Figures of the variants with each value, the most frequent first."""
+    found, column = [], np.array(values)
+    for stratum, size in Counter(values).most_common():
+        own = column == stratum
+        found.append(
+            {
+                "stratum": stratum,
+                "variants": size,
+                "positives": int(truth[own].sum()),
+                "AUROC": auroc(truth[own], probability[own]),
+                "AUPRC": auprc(truth[own], probability[own]),
+                "MCC": mcc(truth[own], probability[own], threshold),
+                "zero_shot_AUROC": auroc(truth[own], zero_shot[own]),
+                "zero_shot_AUPRC": auprc(truth[own], zero_shot[own]),
+            }
+        )
+    return found
 
 
 def _curves(labels: NDArray, scores: NDArray) -> dict[str, list[list[float]]]:

@@ -44,13 +44,17 @@ def auprc(labels: NDArray, scores: NDArray, *, seed: int = 0) -> Figure:
     return _figure(average_precision_score, labels, scores, seed)
 
 
+def mcc(labels: NDArray, probabilities: NDArray, threshold: float, *, seed: int = 0) -> Figure:
+    """Matthews' correlation of labels and what is called from the threshold on; not defined for one class."""
+    return _figure(matthews_corrcoef, labels, (probabilities >= threshold).astype(int), seed)
+
+
 def summary(labels: NDArray, probabilities: NDArray, threshold: float) -> dict[str, Figure]:
     """AUROC, AUPRC, MCC at the threshold, Brier score and expected calibration error."""
-    called = (probabilities >= threshold).astype(int)
     return {
         "AUROC": auroc(labels, probabilities),
         "AUPRC": auprc(labels, probabilities),
-        "MCC": _figure(matthews_corrcoef, labels, called, 0),
+        "MCC": mcc(labels, probabilities, threshold),
         "Brier": _figure(brier_score_loss, labels, probabilities, 0),
         "ECE": _figure(expected_calibration_error, labels, probabilities, 0),
     }

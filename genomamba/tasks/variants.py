@@ -66,16 +66,37 @@ def collate_variants(items: Sequence[tuple[AllelePair, int]]) -> VariantBatch:
 
 
 class VariantTask(LightningModule):
-    """Binary cross-entropy with both classes weighted alike; keeps the weights of the best validation AUROC."""
+    """Binary cross-entropy; keeps the weights of the best validation AUROC.
 
-    def __init__(self, model: VariantClassifier, optimizer: OptimizerConfig, steps: int, positive_share: float) -> None:
+    Args:
+        model: to be trained.
+        optimizer: AdamW and its schedule.
+        steps: of the schedule.
+        positive_weight: what a variant of class 1 counts beside one of class 0.
+        patience: validations without improvement after which training ends; None: never.
+        frozen: whether the backbone is not trained, and so runs without dropout.
+    """
+
+    def __init__(
+        self,
+        model: VariantClassifier,
+        optimizer: OptimizerConfig,
+        steps: int,
+        positive_weight: float,
+        *,
+        patience: int | None = None,
+        frozen: bool = False,
+    ) -> None:
         super().__init__()
         self.model, self.optimizer_config, self.steps = model, optimizer, steps
-        self.positive_weight = (1 - positive_share) / positive_share
+        self.positive_weight, self.patience, self.frozen = positive_weight, patience, frozen
         self.best_auroc = -1.0
         self.best_weights: dict[str, Tensor] = {}
+        self._since_best = 0
 
     def training_step(self, batch: VariantBatch, batch_idx: int) -> Tensor:
+        if self.frozen:
+            self.model.backbone.eval()
         logit, _ = self.model(batch.pair)
         loss = F.binary_cross_entropy_with_logits(logit, batch.label, pos_weight=logit.new_tensor(self.positive_weight))
         if not torch.isfinite(loss):
@@ -101,12 +122,15 @@ class VariantTask(LightningModule):
         auroc = float(roc_auc_score(labels.numpy(), logits.numpy()))
         self.log("valid_auroc", auroc, prog_bar=True)
         self.log("valid_loss", F.binary_cross_entropy_with_logits(logits, labels))
+        self._since_best += 1
         if auroc > self.best_auroc:
-            self.best_auroc = auroc
+            self.best_auroc, self._since_best = auroc, 0
             self.best_weights = copy.deepcopy(self.model.state_dict())
             calibrate(self.model, logits, labels)
             for name in ("slope", "intercept", "threshold"):
                 self.best_weights[name] = getattr(self.model, name).clone()
+        elif self.patience is not None and self._since_best >= self.patience:
+            self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
         self.model.load_state_dict(self.best_weights)

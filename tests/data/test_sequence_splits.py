@@ -19,6 +19,7 @@ from genomamba.data.sequence_splits import (
 from genomamba.data.sequences import LabelledSequence, LabelledSequences, class_names
 from genomamba.errors import LabelError
 from genomamba.genome import alphabet
+from genomamba.genome.interval import Interval
 
 
 def sequences(*rows: tuple[str, str, str]) -> LabelledSequences:
@@ -87,6 +88,40 @@ def test_no_two_splits_share_a_sequence_on_either_strand(rows: list[tuple[str, s
     # test loses nothing but repetitions
     kept, _ = once_each([item for item in found.items if item.split == "test"], regression=False)
     assert splits.test == kept
+
+
+PLACES = st.tuples(
+    st.sampled_from("ab"), st.integers(0, 60), st.integers(1, 9), st.sampled_from(["train", "dev", "test"])
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(PLACES, min_size=1, max_size=12))
+def test_intervals_of_two_splits_never_overlap(rows: list[tuple[str, int, int, str]]) -> None:
+    random = np.random.default_rng(0)
+    items = [
+        LabelledSequence(
+            random.integers(7, 11, 40, dtype=np.uint8), "x", split, line, place=Interval(contig, start, start + size)
+        )
+        for line, (contig, start, size, split) in enumerate(rows, start=1)
+    ]
+    found = LabelledSequences("r.bed", items, [])
+    splits = split_sequences(found, leaks="drop", dev_share=0.0, seed=0)
+
+    def overlap(a: LabelledSequence, b: LabelledSequence) -> bool:
+        return a.place is not None and b.place is not None and a.place.overlaps(b.place)
+
+    assert splits.test == [item for item in items if item.split == "test"]
+    assert splits.dev == [i for i in items if i.split == "dev" and not any(overlap(i, j) for j in splits.test)]
+    held = [*splits.dev, *splits.test]
+    assert splits.train == [i for i in items if i.split == "train" and not any(overlap(i, j) for j in held)]
+    unsplit = LabelledSequences("r.bed", [item._replace(split="train") for item in items], [])
+    drawn = split_sequences(unsplit, leaks="refuse", dev_share=0.5, seed=0)
+    assert not any(overlap(i, j) for i in drawn.train for j in drawn.dev)
+    assert len(drawn.train) + len(drawn.dev) + sum(drawn.dropped.values()) == len(items)
+    if splits.dropped:
+        with pytest.raises(LabelError, match="hold intervals that overlap"):
+            split_sequences(found, leaks="refuse", dev_share=0.0, seed=0)
 
 
 @given(DNA)

@@ -6,7 +6,11 @@ import csv
 import gzip
 import json
 import os
+import pickle
+import shlex
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -423,12 +427,16 @@ def test_damaged_folders_are_refused(run_cli: RunCli, trained: Path, tmp_path: P
         ("seen.npy", b"\x93NUMPY", "seen.npy: it cannot be read"),
         ("seen.npy", None, "seen.npy: it cannot be read"),
         ("model.safetensors", b"cut", "model.safetensors: it is cut or not safetensors"),  # 56
+        ("model.safetensors", pickle.dumps({"a": 1}), "model.safetensors: it is cut or not safetensors"),  # 58
+        ("config.json", b"other", "weights and config.json disagree: "),  # 57
         ("config.json", None, "config.json: it is missing"),
     ):
         folder = tmp_path / "m"
         folder.mkdir(exist_ok=True)
         for path in (trained / "model").iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
+        if content == b"other":
+            content = (folder / name).read_bytes().replace(b'"d_state": 4', b'"d_state": 5')
         (folder / name).unlink()
         if content is not None:
             (folder / name).write_bytes(content)
@@ -450,6 +458,13 @@ def test_outputs_that_exist_are_refused_and_replaced_with_force(run_cli: RunCli,
     result = run_cli("finetune", "sequences", "-i", trained / "table.csv", "-o", trained / "model", *SMALL)
     assert result.code == 2
     assert "pass --force to replace it" in result.err
+
+
+def test_a_closed_pipe_ends_quietly(trained: Path) -> None:
+    words = ("evaluate", "sequences", "-i", trained / "table.csv", "-m", trained / "model", "--device", "cpu")
+    program = f"{sys.executable} -m genomamba {shlex.join(str(word) for word in words)} | true"  # 64
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_training_that_does_not_improve_ends_early(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:

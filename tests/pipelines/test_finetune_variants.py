@@ -1,0 +1,204 @@
+"""`finetune variants` by every method, from every kind of table and split, through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from world import RunCli, World
+
+import genomamba
+from genomamba.model.heads import VariantClassifier
+from genomamba.scoring import metrics
+
+GENES = "--train AAA1 BBB2 --valid CCC3 --test DDD4".split()
+QUICK = "--window 64 --batch-size 16 --epochs 3 --optimizer.lr 1e-2 --device cpu".split()
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "BOOTSTRAPS", 10)
+
+
+@pytest.fixture(scope="module")
+def rows(world: World) -> list[dict[str, str]]:
+    """The world's variants as rows of a table."""
+    found = []
+    for line in world.labelled.read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        contig, pos, _, ref, alt, _, _, info = line.split("\t")
+        values = dict(word.split("=") for word in info.split(";"))
+        gene = values["GENEINFO"].partition(":")[0]
+        found.append(
+            {"chrom": contig, "pos": pos, "ref": ref, "alt": alt, "label": values["CLNSIG"], "gene": gene}
+            | {"part": {"AAA1": "train", "BBB2": "train", "CCC3": "valid", "DDD4": "test"}[gene]}
+        )
+    return found
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> Path:
+    if path.suffix == ".parquet":
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        columns["pos"] = [int(row["pos"]) for row in rows]  # type: ignore[misc]
+        pq.write_table(pa.table(columns), path)
+        return path
+    mark = "\t" if path.suffix == ".tsv" else ","
+    path.write_text("\n".join(mark.join(row) for row in [list(rows[0]), *(list(row.values()) for row in rows)]) + "\n")
+    return path
+
+
+def evaluate(run_cli: RunCli, world: World, source: Path, model: Path, out: Path, *words: object) -> dict:
+    given = ("-r", world.reference, "-i", source, "-m", model, "-o", out, "--device", "cpu")
+    result = run_cli("evaluate", "variants", *given, *words)
+    assert result.code == 0, result.err
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("method", ["full", "head", "lora", "probe", "boosting", "scratch"])
+def test_every_method_learns_and_leaves_a_plain_folder(
+    run_cli: RunCli, world: World, tmp_path: Path, method: str
+) -> None:
+    start: tuple[object, ...] = ("-m", world.pretrained)
+    how = {"boosting": "--method probe --probe.kind boosting --probe.trees 20".split()}.get(
+        method, ["--method", method]
+    )
+    if method == "scratch":
+        start, how = (), "--architecture.d_model 16 --architecture.n_layer 1 --patience 2".split()
+    words = ("-r", world.reference, "-i", world.labelled, *start, *how, *GENES, *QUICK)
+    result = run_cli("finetune", "variants", *words, "-o", tmp_path / "m")
+    assert result.code == 0, result.err
+    found = evaluate(run_cli, world, world.labelled, tmp_path / "m", tmp_path / "e.json")
+    assert found["overall"]["AUROC"][0] > 0.8
+    after = genomamba.load_model(tmp_path / "m")
+    assert isinstance(after, VariantClassifier)
+    if method in ("scratch", "full"):
+        return
+    before = genomamba.load_model(world.pretrained)
+    changed = [
+        name for name, tensor in before.state_dict().items() if not torch.equal(after.state_dict()[name], tensor)
+    ]
+    if method == "lora":
+        assert changed
+        assert all(name.endswith(("in_proj.weight", "x_proj.weight", "out_proj.weight")) for name in changed)
+    else:
+        assert not changed  # so the zero-shot figure is the pretrained model's
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "parquet"])
+def test_tables_with_words_of_ones_own_and_splits_in_a_column(
+    run_cli: RunCli, world: World, rows: list[dict[str, str]], tmp_path: Path, form: str
+) -> None:
+    mapped = [row | {"label": {"Pathogenic": "bad", "Benign": "fine"}[row["label"]]} for row in rows]
+    table = write(tmp_path / f"t.{form}", mapped)
+    (tmp_path / "map.tsv").write_text("bad\t1\nfine\t0\n")
+    words = ("-r", world.reference, "-i", table, "-m", world.pretrained, "--method", "probe", *QUICK)
+    split = ("--split-by", "column", "--split-column", "part", "--labels", tmp_path / "map.tsv")
+    result = run_cli("finetune", "variants", *words, *split, "-o", tmp_path / "m")
+    assert result.code == 0, result.err
+    made = json.loads((tmp_path / "m" / "provenance.json").read_text())
+    assert made["counts"] == {"train": 80, "valid": 40, "test": 40, "unused": 0}
+    assert made["labels"] == {"bad": 1, "fine": 0}
+    # the model remembers its splits and its words
+    found = evaluate(run_cli, world, table, tmp_path / "m", tmp_path / "e.json", "--strata", "gene", "type", "part")
+    assert (found["variants"], found["positives"]) == (40, 20)
+    assert [row["stratum"] for row in found["strata"]["gene"]] == ["DDD4"]
+    assert [row["stratum"] for row in found["strata"]["part"]] == ["test"]
+    types = {row["stratum"]: row for row in found["strata"]["type"]}
+    assert types["SNV"]["AUROC"] == types["SNV"]["MCC"] == [None, None, None]  # in this world no SNV is pathogenic
+
+
+def test_splits_by_contig_and_by_block(run_cli: RunCli, world: World, tmp_path: Path) -> None:
+    words = ("-r", world.reference, "-i", world.labelled, "-m", world.pretrained, "--method", "probe", *QUICK)
+    by_contig = ("--split-by", "contig", "--train", "chrA", "--valid", "chrB")
+    result = run_cli("finetune", "variants", *words, *by_contig, "-o", tmp_path / "contig")
+    assert result.code == 0, result.err
+    made = json.loads((tmp_path / "contig" / "provenance.json").read_text())
+    assert made["counts"] == {"train": 80, "valid": 80, "test": 0, "unused": 0}
+    result = run_cli(*("evaluate", "variants", "-r", world.reference, "-i", world.labelled, "-m", tmp_path / "contig"))
+    assert (result.code, result.err.splitlines()[-1][:6]) == (2, "genes:")
+
+    shares = "--split-by block --block-size 400 --valid-share 0.3 --test-share 0.3 --seed 1".split()
+    result = run_cli("finetune", "variants", *words, *shares, "-o", tmp_path / "block")
+    assert result.code == 0, result.err
+    made = json.loads((tmp_path / "block" / "provenance.json").read_text())
+    assert sum(made["counts"].values()) == 160
+    assert made["counts"]["unused"] > 0  # at the edges of blocks
+    found = evaluate(run_cli, world, world.labelled, tmp_path / "block", tmp_path / "e.json")
+    assert found["variants"] == made["counts"]["test"]
+    result = run_cli(
+        *("evaluate", "variants", "-r", world.reference, "-i", world.labelled, "-m", tmp_path / "block"),
+        *("--genes", "train"),
+    )
+    assert result.code == 2
+    assert "genes=train: the model was trained or calibrated on it" in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--split-by block --train AAA1", "split_by: blocks have no names; leave out --train"),
+        ("--split-by block --valid-share 0", "valid_share=0.0: it must lie between 0 and what test leaves"),
+        ("--split-by block --block-size 64", "block_size=64: a block must hold two windows at least"),
+        ("--split-by contig --train chrA", "valid: no contigs are given; name some: --valid CONTIG [CONTIG …]"),
+        (
+            "--split-by contig --train chrA --valid chrZ",
+            "valid=chrZ: no labelled variant has this contig; there is chr",
+        ),
+        ("--split-by column --split-column CLNSIG --train a --valid b", "train=a: no labelled variant has this CLNSIG"),
+        ("--train AAA1 --valid BBB2 --method lora --lora.targets [q_proj]", "targets=q_proj: no Linear of that name"),
+        ("--architecture.d_model 8", "architecture: a pretrained model has its own"),
+        ("--train AAA1 --valid BBB2 --labels nowhere", "nowhere: no such file"),
+    ],
+)
+def test_options_that_cannot_be_are_named(run_cli: RunCli, world: World, tmp_path: Path, words: str, line: str) -> None:
+    given = ("-r", world.reference, "-i", world.labelled, "-m", world.pretrained, "-o", tmp_path / "m", *QUICK)
+    result = run_cli("finetune", "variants", *given, *words.split())
+    assert result.code == 2
+    assert result.err.removeprefix(f"{world.labelled}: ").startswith(line), result.err
+    assert result.err.count("\n") == 1
+    assert not (tmp_path / "m").exists()
+
+
+def test_without_a_pretrained_model_everything_is_trained(run_cli: RunCli, world: World, tmp_path: Path) -> None:
+    words = ("-r", world.reference, "-i", world.labelled, "-o", tmp_path / "m", *GENES, "--method", "head")
+    result = run_cli("finetune", "variants", *words)
+    assert (result.code, result.err[:19]) == (2, "method=head: withou")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"label": "NaN"}, ":2: label=NaN: this is no label"),  # 52
+        ({"label": ""}, ":2: label=: this is no label"),
+        ({"pos": "1.86e3"}, ":2: pos=1.86e3: pos is not a position"),  # 48
+    ],
+)
+def test_bad_rows_are_refused_by_line(
+    run_cli: RunCli, world: World, rows: list[dict[str, str]], tmp_path: Path, change: dict[str, str], line: str
+) -> None:
+    table = write(tmp_path / "t.csv", [rows[0] | change, *rows[1:]])
+    words = ("-r", world.reference, "-i", table, "-m", world.pretrained, "-o", tmp_path / "m", *GENES)
+    result = run_cli("finetune", "variants", *words)
+    assert result.code == 2
+    assert result.err.startswith(f"{table}{line}"), result.err
+    assert not (tmp_path / "m").exists()
+
+
+def test_leaks_and_classes_are_refused(
+    run_cli: RunCli, world: World, rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    words = ("-r", world.reference, "-m", world.pretrained, "-o", tmp_path / "m", *GENES, "--window", 64)
+    leaky = write(tmp_path / "leaky.csv", [*rows, rows[0] | {"gene": "CCC3"}])  # 54
+    result = run_cli("finetune", "variants", "-i", leaky, *words)
+    assert result.code == 2
+    assert result.err.startswith(f"{leaky}: train (line 2) and valid (line 162) hold the same variant")
+    assert result.err.count("\n") == 1
+    one = write(tmp_path / "one.csv", [row | {"label": "1"} if row["gene"] == "CCC3" else row for row in rows])  # 53
+    result = run_cli("finetune", "variants", "-i", one, *words)
+    assert result.code == 2
+    assert "split=valid: the split has 40 variants of class 1 and 0 of class 0" in result.err
