@@ -94,7 +94,7 @@ def test_recomputed_activations_give_the_same_bits(
 def test_parts_divide_the_batch(run_cli: RunCli, reference: Path, tmp_path: Path) -> None:
     result = pretrain(run_cli, reference, tmp_path / "run", "--accumulate", 3)
     assert result.code == 2
-    assert result.err == "accumulate=3: it does not divide the batch of 8 windows; change one of them\n"
+    assert result.err == "accumulate=3: 3 parts on 1 devices do not divide the batch of 8 windows; change one of them\n"
     result = pretrain(run_cli, reference, tmp_path / "run", "--max-minutes", 0)
     assert result.code == 2
     assert result.err.startswith("max_minutes=0.0: it must be more than 0")
