@@ -22,7 +22,7 @@ from genomamba.scoring.variants import VariantScorer
 def test_pretraining_leaves_a_model_its_curve_and_what_made_it(world: World) -> None:
     names = {path.name for path in world.pretrained.iterdir()}
     assert names == {"config.json", "model.safetensors", "README.md", "provenance.json"} | {
-        *("metrics.csv", "run.yaml", "checkpoints", "training.bed", "valid.bed")
+        *("metrics.csv", "validation.tsv", "run.yaml", "checkpoints", "training.bed", "valid.bed")
     }
     made = json.loads((world.pretrained / "provenance.json").read_text())
     assert made["held_out"] == {"valid": ["chrB:1-900"], "test": []}
