@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from genomamba.data.datamodule import ReferenceWindows
     from genomamba.data.references import Genome
     from genomamba.tasks.checkpoints import Found
+    from genomamba.tasks.costs import Method, Work
     from genomamba.tasks.pretrain import PretrainTask
 
 
@@ -105,10 +106,11 @@ def run(config: Config) -> int:
     from genomamba.pipelines.pretrain_ranks import fit, follow, made_with, prepare
     from genomamba.pipelines.run_folder import check_free, new_run, provenance, resume_run
     from genomamba.tasks.checkpoints import last_good
+    from genomamba.tasks.memory_check import explained
     from genomamba.tasks.ranks import Ranks
     from genomamba.tasks.stop_signals import InterruptedTraining, StopSignals
     from genomamba.tasks.strategies import check_devices
-    from genomamba.tasks.trainer import check_installed, resolve_device
+    from genomamba.tasks.trainer import check_installed, check_precision, resolve_device
 
     check(config)
     inputs = (*config.reference, config.regions, config.valid_bed, config.test_bed)
@@ -116,6 +118,7 @@ def run(config: Config) -> int:
         check_free(config.output, force=config.force, inputs=inputs)
     device = resolve_device(config.device)
     check_devices(config.strategy, config.devices, device)
+    check_precision(config.precision, device.type)
     check_installed(config.also_log)
     prepared = prepare(config)
     genome, splits, windows, task = prepared
@@ -133,7 +136,8 @@ def run(config: Config) -> int:
         found = last_good(folder, task.state_dict(), made_with(genome)) if config.resume else None
         if config.resume:
             print(resuming(folder, found), file=sys.stderr)
-        with StopSignals() as stop, Ranks(config.devices, follow, config, folder, found and found._replace(damaged=[])):
+        others = Ranks(config.devices, follow, config, folder, found and found._replace(damaged=[]))
+        with StopSignals() as stop, explained(work(config, task), method(config), device), others:
             trainer, checkpoints = fit(config, prepared, folder, found, stop)
         model = task.whole_model()
         bits = checkpoints.figure
@@ -183,14 +187,26 @@ def check(config: Config) -> None:
 
 def check_memory(config: Config, task: PretrainTask, device: torch.device) -> None:
     """Raises ConfigError for a step that will not fit into the device's memory."""
-    from genomamba.tasks.costs import Method, Work
     from genomamba.tasks.memory_check import check_fits
 
-    parameters = sum(p.numel() for p in task.parameters())
-    work = Work(config.model, parameters, config.batch_size // config.devices, config.window, config.accumulate)
-    unchecked = check_fits(work, Method(config.precision, config.activation_checkpointing), device)
+    unchecked = check_fits(work(config, task), method(config), device)
     if unchecked is not None:
         print(unchecked, file=sys.stderr)
+
+
+def work(config: Config, task: PretrainTask) -> Work:
+    """What a device does in a step."""
+    from genomamba.tasks.costs import Work
+
+    parameters = sum(p.numel() for p in task.parameters())
+    return Work(config.model, parameters, config.batch_size // config.devices, config.window, config.accumulate)
+
+
+def method(config: Config) -> Method:
+    """How it does it."""
+    from genomamba.tasks.costs import Method
+
+    return Method(config.precision, config.activation_checkpointing)
 
 
 def with_steps(config: Config, task: PretrainTask, windows: ReferenceWindows, device: torch.device) -> Config:

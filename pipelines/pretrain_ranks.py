@@ -102,7 +102,7 @@ def fit(
 ) -> tuple[Trainer, Checkpoints]:
     """Trains from ``found`` on, or from the beginning; every rank calls this."""
     assert config.steps is not None
-    rank, validates = own_rank(), bool(prepared.splits.valid)
+    rank, validates = own_rank(), bool(len(prepared.windows.validation))  # of N alone it would be nothing
     resumed_at = 0 if found is None else found.step
     steps = found.step if found is not None and found.ended else config.steps
     prepared.task.steps = prepared.windows.steps = config.steps

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -49,6 +51,33 @@ def check_fits(work: Work, method: Method, device: torch.device) -> str | None:
             value=work.windows,
         )
     return None
+
+
+@contextmanager
+def explained(work: Work, method: Method, device: torch.device) -> Iterator[None]:
+    """Turns running out of memory, on a GPU or a CPU, into what to do about it.
+
+    Raises:
+        ConfigError: memory ran out.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        on_cpu = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+        if not isinstance(error, torch.OutOfMemoryError) and not on_cpu:
+            raise
+        costs = read_costs(device_name(device))
+        cost = None if costs is None else costs.predict(work, method)
+        hint = "pass --accumulate or --activation-checkpointing"
+        if costs is not None and cost is not None:  # there is less than this step's need
+            hint = remedy(costs, work, method.precision, cost.peak_bytes)
+        raise ConfigError(
+            f"memory ran out on {device_name(device)} with {work.at_once} windows of {work.length:,} bases at once in"
+            f" {method.precision}",
+            f"{hint}; `genomamba plan` lists what fits",
+            field="batch_size",
+            value=work.windows,
+        ) from error
 
 
 def remedy(costs: DeviceCosts, work: Work, precision: Precision, free: float) -> str:

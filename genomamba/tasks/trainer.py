@@ -24,6 +24,7 @@ from genomamba.tasks.strategies import make_strategy
 # What Lightning says of choices that are ours.
 _NOISE = (
     ".*does not have many workers",
+    ".*worker processes in total",
     ".*number of training batches.*smaller than the logging interval",
     ".*no `val_dataloader`",
     r".*isinstance\(treespec, LeafSpec\)",
@@ -69,12 +70,7 @@ def make_trainer(
         ConfigError: a GPU, or bf16 on it, was asked for and is not there.
     """
     accelerator = resolve_device(device).type
-    if (
-        precision == "bf16-mixed"
-        and accelerator == "cuda"
-        and not torch.cuda.is_bf16_supported(including_emulation=False)
-    ):
-        raise ConfigError("this GPU has no bf16", "use 32-true", field="precision", value=precision)
+    check_precision(precision, accelerator)
     # Lightning announces itself, its tips and its devices; our commands say what matters.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
@@ -105,6 +101,16 @@ def make_trainer(
         use_distributed_sampler=False,
         deterministic=True,
     )
+
+
+def check_precision(precision: Precision, accelerator: str) -> None:
+    """Raises ConfigError for bf16 on a GPU that only emulates it."""
+    if (
+        precision == "bf16-mixed"
+        and accelerator == "cuda"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        raise ConfigError("this GPU has no bf16", "use 32-true", field="precision", value=precision)
 
 
 def further_loggers(also_log: AlsoLog, folder: Path) -> list[Logger]:
