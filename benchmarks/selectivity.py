@@ -105,6 +105,7 @@ MODELS: dict[str, tuple[dict[str, Any], str, float]] = {
     "hybrid": ({"layers": "mamba attention"}, "d_model", 3e-3),
 }
 WARM_UP, CHECKED_EVERY = 100, 100
+FALL = 0.4  # the last part of a run, by steps or by time, in which the rate of learning falls
 
 
 def main() -> None:
@@ -179,8 +180,9 @@ def run(
     advance = step if eager or device.type != "cuda" else captured(step)
     start, curve = time.monotonic(), []
     for number in range(1, steps + 1):
+        progress = max(number / steps, (time.monotonic() - start) / seconds)
         for group in optimizer.param_groups:
-            now = learning_rate * min(1.0, number / WARM_UP)
+            now = learning_rate * min(1.0, number / WARM_UP, max(0.05, (1 - progress) / FALL))
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(now)
             else:
