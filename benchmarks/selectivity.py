@@ -37,11 +37,15 @@ class Examples(NamedTuple):
 def selective_copying(batch: int, length: int, items: int, device: torch.device, training: bool) -> Examples:
     """Letters strewn among noise are to be repeated in order at the end (Gu & Dao 2023, section 4.1.1).
 
-    In training a row has any number of them up to `items`, so that there is something to learn from the beginning;
-    what is reported is of `items`.
+    In training a row has any number of them up to `items`, and they begin anywhere, so that there is something to learn
+    from the beginning; what is reported is of `items` in the whole length.
     """
     noise, slot, letters = 0, 1, 14
-    places = torch.rand(batch, length, device=device).topk(items, 1).indices.sort(1).values
+    draw = torch.rand(batch, length, device=device)
+    if training:
+        begin = (torch.rand(batch, 1, device=device) * (length - items + 1)).long()
+        draw = torch.where(torch.arange(length, device=device) < begin, -1.0, draw)
+    places = draw.topk(items, 1).indices.sort(1).values
     said = torch.randint(2, 2 + letters, (batch, items), device=device)
     count = torch.randint(1, items + 1, (batch, 1), device=device) if training else items
     there = torch.arange(items, device=device) < count
