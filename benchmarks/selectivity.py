@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -195,6 +196,7 @@ def run(
         advance()
         if number % CHECKED_EVERY == 0:
             curve.append((number, accuracy(model, make, 256)))
+            print(f"{kind}, seed {seed}: step {number}, {100 * curve[-1][1]:.1f} %", file=sys.stderr, flush=True)
             if curve[-1][1] > 0.9995 or time.monotonic() - start > seconds:
                 break
     return {
