@@ -1,6 +1,7 @@
 """From which length on a recurrent layer is cheaper than attention: training, generation and memory against L.
 
-Eight blocks of width 256: Mamba, Mamba-2 and GRU blocks, and attention (flash, through torch's SDPA) with a gated MLP.
+Eight blocks of width 256: Mamba, Mamba-2 and GRU blocks, and attention (flash, through torch's SDPA) with a gated MLP
+of 8/3 of the width, which is what a transformer's block has in parameters.
 Training: AdamW, bf16 autocast, 131,072 tokens a step, or one window where L is longer. Generation: batch 1, tokens per
 second and what the state takes, behind a prompt of L tokens.
 
@@ -30,7 +31,7 @@ from genomamba.tasks.cuda_graph import MOST_TOKENS
 MODELS: dict[str, dict[str, Any]] = {
     "Mamba": {"layers": "mamba"},
     "Mamba-2": {"layers": "mamba2", "d_state": 64, "headdim": 64},
-    "attention + MLP": {"layers": "attention", "d_mlp": 512, "headdim": 64},
+    "attention + MLP": {"layers": "attention", "d_mlp": 680, "headdim": 64},
     "GRU": {"layers": "gru"},
 }
 TRAINED = [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 131_072, 524_288]

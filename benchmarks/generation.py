@@ -28,7 +28,7 @@ MODELS: dict[str, tuple[dict[str, Any], list[int], float | None]] = {
     "mamba": ({"layers": "mamba"}, [1_000, 100_000], 5_000.0),
     "mamba2": ({"layers": "mamba2", "d_state": 64, "headdim": 64}, [1_000, 100_000], None),
     "gru": ({"layers": "gru"}, [1_000, 20_000], None),
-    "attention": ({"layers": "attention", "d_mlp": 512}, [1_000, 8_000], None),
+    "attention": ({"layers": "attention", "d_mlp": 680}, [1_000, 8_000], None),
 }
 
 

@@ -75,7 +75,8 @@ def fasta(config: Config, model: CausalLM, device: torch.device) -> Iterator[str
     import torch
 
     from genomamba.genome import alphabet
-    from genomamba.model.recurrence import Sampling, generate
+    from genomamba.model.recurrence import generate
+    from genomamba.model.sampling import Sampling
     from genomamba.progress import progress_bar
 
     sampling = Sampling(config.temperature, config.top_k, config.top_p)

@@ -60,9 +60,10 @@ def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator, bars: T
         return logits.argmax(-1)
     ordered, order = (logits / sampling.temperature).sort(dim=-1, descending=True, stable=True)
     probability = ordered.softmax(-1)
-    before = probability.cumsum(-1) - probability
-    drop = before >= sampling.top_p
-    drop[:, 0] = False
+    drop = torch.zeros_like(probability, dtype=torch.bool)
+    if sampling.top_p < 1:
+        drop = probability.cumsum(-1) - probability >= sampling.top_p
+        drop[:, 0] = False
     if sampling.top_k is not None:
         drop[:, sampling.top_k :] = True
     clocks = torch.empty_like(probability).exponential_(generator=generator) / probability.masked_fill(drop, 0)

@@ -72,12 +72,12 @@ def mamba_layer(stream: Tensor, weights: LayerWeights, state: LayerState, turn: 
     states, batch = weights.A.shape[1], stream.shape[0]
     p = _normed_product(stream, weights.norm, weights.eps, weights.in_proj)
     y = stream.new_empty((batch, inner))
-    block, chunk = 32, 64
+    block, chunk = 32, min(256, triton.next_power_of_2(inner))  # few turns of a loop that waits for memory each time
     triton_kernels.mix_kernel[(triton.cdiv(inner, block), batch)](
         p, state.ring, weights.taps, weights.taps if weights.conv_bias is None else weights.conv_bias,
         weights.x_proj, weights.dt_proj, weights.dt_bias, weights.A, weights.D, state.scan, y, turn,
         rank, states, inner=inner, TAPS=weights.taps.shape[1], HAS_BIAS=weights.conv_bias is not None, BLOCK=block,
-        CHUNK=chunk, RANK=triton.next_power_of_2(rank), N=triton.next_power_of_2(states), num_warps=4,
+        CHUNK=chunk, RANK=triton.next_power_of_2(rank), N=triton.next_power_of_2(states), num_warps=8,
     )  # fmt: skip
     rows, width = weights.out_proj.shape
     padded, each = _tile(width)

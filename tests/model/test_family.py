@@ -2,73 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
+from family_cases import ALL, BOTH_STRANDS, BOTH_WAYS, CAUSAL, bases, build, close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from genomamba.errors import ConfigError
 from genomamba.genome import alphabet
-from genomamba.model.backbone import CausalLM, LanguageModel, MaskedLM
+from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig, layer_names
 from genomamba.model.recurrence import prefill, step, stream
-
-CAUSAL: dict[str, dict[str, Any]] = {
-    "mamba": {},
-    "mamba2": {"layers": "mamba2", "ngroups": 2},
-    "mamba2 plain": {"layers": "mamba2", "gated_norm": False, "D_per_channel": True, "d_ssm": 16},
-    "s4d": {"layers": "s4d"},
-    "gru": {"layers": "gru"},
-    "attention": {"layers": "attention"},
-    "attention window": {"layers": "attention", "window": 5},
-    "hybrid": {"layers": "mamba attention mamba2 gru", "n_layer": 4, "window": 9},
-    "mlp": {"layers": "mamba s4d", "d_mlp": 24, "rms_norm": False},
-}
-BOTH_WAYS: dict[str, dict[str, Any]] = {
-    name: {**options, "bidirectional": True, "bidirectional_strategy": strategy, "bidirectional_weight_tie": tied}
-    for (name, options), strategy, tied in zip(
-        CAUSAL.items(),
-        ["add", "ew_multiply", "concat"] * 3,
-        [True, False, True, False, True, True, True, True, False],
-        strict=True,
-    )
-}
-BOTH_STRANDS: dict[str, dict[str, Any]] = {
-    f"{name} {order}": {**options, "rc_equivariant": True, "rc_strand_order": order}
-    for name, options in BOTH_WAYS.items()
-    for order in ("kept", "swapped")
-}
-BOTH_STRANDS["causal kept"] = {"rc_equivariant": True}
-BOTH_STRANDS["causal swapped"] = {"rc_equivariant": True, "rc_strand_order": "swapped", "n_layer": 3}
-ALL = {**CAUSAL, **{f"{k} <>": v for k, v in BOTH_WAYS.items()}, **{f"{k} rc": v for k, v in BOTH_STRANDS.items()}}
-
-
-def build(options: dict[str, Any]) -> LanguageModel:
-    torch.manual_seed(2)
-    config = ModelConfig(**{"d_model": 16, "n_layer": 2, "d_state": 4, "headdim": 8, **options})
-    model = CausalLM(config) if config.is_causal else MaskedLM(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.eval()
-
-
-def bases(*shape: int) -> Tensor:
-    return torch.randint(alphabet.A, alphabet.N + 1, shape, dtype=torch.uint8)
-
-
-def close(mine: Any, theirs: Any) -> None:
-    """Nested states, value by value."""
-    if isinstance(mine, Tensor):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=2e-5)
-    elif isinstance(mine, (tuple, list)):
-        for a, b in zip(mine, theirs, strict=True):
-            close(a, b)
-    else:
-        assert mine == theirs
 
 
 @pytest.mark.parametrize("name", CAUSAL)
@@ -83,6 +28,17 @@ def test_streams_in_chunks_of_any_size_equal_the_whole(name: str, size: int) -> 
     for chunk in ids.split(size, 1):
         _, state = model.backbone(chunk, state)
     close(state, last)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+@torch.no_grad()
+def test_streams_in_large_chunks_equal_the_whole(name: str) -> None:
+    model, ids = build(CAUSAL[name]), bases(1, 4200)
+    assert isinstance(model, CausalLM)
+    whole = model(ids)
+    for cuts in ([4096, 104], [1, 4096, 103]):
+        pieces = torch.cat(list(stream(model, ids.split(cuts, 1))), 1)
+        torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", CAUSAL)
