@@ -59,6 +59,12 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     labelled = write_vcf(tmp_path / "clinvar.vcf", records, dict.fromkeys(contigs, 9000))
     for name in ("clinvar.vcf.gz", "variants.vcf.gz"):
         pysam.tabix_compress(str(labelled), str(tmp_path / name))
+    with (
+        pysam.VariantFile(str(labelled)) as source,
+        pysam.VariantFile(str(tmp_path / "variants.bcf"), "wb", header=source.header) as copy,
+    ):
+        for record in source:
+            copy.write(record)
     for name in ("heldout.bed", "regions.bed", "candidates.bed"):
         (tmp_path / name).write_text("chrIV\t0\t400\theld\nchrII\t100\t300\tseen\n")
     rows = [
@@ -89,7 +95,7 @@ def test_what_the_readme_shows_runs(files: Path, run_cli: RunCli) -> None:
         result = run_cli(*words, *quick.split())
         assert result.code == 0, f"{line}\n{result.err}"
         for flag, name in itertools.pairwise(words):
-            if flag in ("-o", "--logo", "--heatmap"):
+            if flag in ("-o", "--logo", "--heatmap", "--summary"):
                 assert (files / name).exists(), line
     scope: dict[str, object] = {}
     for block in blocks("python"):
