@@ -54,6 +54,7 @@ class VariantScorer:
         workers: threads that read windows while the model is at work on those before; they change no score.
 
     Attributes:
+        device: as given.
         batch_size: as given or planned, or what is left of it after halving.
     """
 
@@ -71,7 +72,7 @@ class VariantScorer:
         workers: int = 0,
     ) -> None:
         model = model.to(device).eval()
-        self.reference, self.window, self.step = reference, window, step
+        self.reference, self.window, self.step, self.device = reference, window, step, device
         self.with_distances, self.is_classifier = with_distances, isinstance(model, VariantClassifier)
         self._automatic, self._workers = batch_size is None, workers
         self.batch_size = planned(model.config, window, device) if batch_size is None else batch_size
