@@ -18,6 +18,7 @@ from genomamba.scoring.batching import batches
 from genomamba.scoring.causal_alleles import CausalAlleles
 from genomamba.scoring.distances import Distances
 from genomamba.scoring.masked_alleles import MaskedAlleles
+from genomamba.scoring.paired_alleles import PairedAlleles
 
 if TYPE_CHECKING:
     from genomamba.data.reference import Reference
@@ -76,11 +77,13 @@ class VariantScorer:
         self.with_distances, self.is_classifier = with_distances, isinstance(model, VariantClassifier)
         self._automatic, self._workers = batch_size is None, workers
         self.batch_size = planned(model.config, window, device) if batch_size is None else batch_size
-        self._alleles: Alleles = (
-            MaskedAlleles(model, device, with_distances=with_distances)
-            if isinstance(model, MaskedLM)
-            else CausalAlleles(model, device, reuse_state=reuse_state, with_distances=with_distances)
-        )
+        self._alleles: Alleles
+        if isinstance(model, MaskedLM):
+            self._alleles = MaskedAlleles(model, device, with_distances=with_distances)
+        elif isinstance(model, CausalLM) or model.config.is_causal:
+            self._alleles = CausalAlleles(model, device, reuse_state=reuse_state, with_distances=with_distances)
+        else:
+            self._alleles = PairedAlleles(model, device, with_distances=with_distances)
 
     def __call__(self, variants: Sequence[Variant]) -> Iterator[VariantScore]:
         """Each must have passed `data.variants.classify` with this window and step.
