@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,11 +101,14 @@ def main() -> int:
     options = parser.parse_args()
     dice = random.Random(options.seed)
     with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
         def given(path: Path | None, name: Name) -> Path:
-            return path or stack.enter_context(example_path(name))
+            if path is not None:
+                return path
+            with example_path(name) as bundled:  # a copy: the index is made beside it
+                return Path(shutil.copy(bundled, folder / name))
 
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         scoring = Scoring(
             given(options.reference, "reference.fa.gz"),
             given(options.input, "variants.vcf.gz"),

@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--d-model", type=int, default=256)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--window", type=int, default=8192)
-    parser.add_argument("--variants", type=int, default=256)
+    parser.add_argument("--variants", type=int, default=512)
     parser.add_argument("--batch-size", type=int, help="planned when not given")
     parser.add_argument("--out", type=Path, help="JSON")
     options = parser.parse_args()

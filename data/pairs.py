@@ -22,7 +22,6 @@ class AllelePair(NamedTuple):
 
     rows: list[np.ndarray]  # uint8 ids
     sites: list[tuple[int, int]]  # where the allele lies within each row
-    at_edge: bool  # the window was cut by an end of the contig
 
 
 class VariantWindow(NamedTuple):
@@ -39,6 +38,15 @@ class VariantWindow(NamedTuple):
         size = self.context.size
         context, alt = alphabet.reverse_complement(self.context), alphabet.reverse_complement(self.alt)
         return VariantWindow(self.span, context, size - self.end, size - self.start, alt)
+
+    def pair(self, strands: Sequence[str] = "+-") -> AllelePair:
+        """Both alleles on each of ``strands``, in their order."""
+        rows, sites = [], []
+        for strand in strands:
+            here = self.other_strand() if strand == "-" else self
+            rows += [here.context, here.alternative]
+            sites += [(here.start, here.end), (here.start, here.start + here.alt.size)]
+        return AllelePair(rows, sites)
 
     @property
     def alternative(self) -> np.ndarray:
@@ -98,13 +106,7 @@ def allele_pair(reference: Reference, variant: Variant, window: int, strands: Se
         window: genomic span in bases.
         strands: any of "+" and "-", in the order wanted.
     """
-    given = read_window(reference, variant, window)
-    rows, sites = [], []
-    for strand in strands:
-        here = given.other_strand() if strand == "-" else given
-        rows += [here.context, here.alternative]
-        sites += [(here.start, here.end), (here.start, here.start + here.alt.size)]
-    return AllelePair(rows, sites, given.span.length < window)
+    return read_window(reference, variant, window).pair(strands)
 
 
 def stack_pairs(pairs: Sequence[AllelePair], strands: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -130,10 +130,10 @@ def make_model(config: Config) -> tuple[VariantClassifier, dict[str, str] | None
     """The model before training, and where its weights come from.
 
     Raises:
-        CheckpointError: ``model`` is no causal language model.
+        CheckpointError: ``model`` is no language model.
     """
     from genomamba.errors import CheckpointError
-    from genomamba.model.backbone import CausalLM
+    from genomamba.model.backbone import CausalLM, MaskedLM
     from genomamba.model.folder import initialise_backbone, load_model
     from genomamba.model.heads import VariantClassifier
 
@@ -141,8 +141,8 @@ def make_model(config: Config) -> tuple[VariantClassifier, dict[str, str] | None
     if config.model is None:
         return VariantClassifier(config.architecture, head), None
     pretrained = load_model(config.model)
-    if not isinstance(pretrained, CausalLM):
-        raise CheckpointError("it is not a causal language model", "give a run folder of `pretrain`", file=config.model)
+    if not isinstance(pretrained, CausalLM | MaskedLM):
+        raise CheckpointError("it is not a language model", "give a run folder of `pretrain`", file=config.model)
     model = VariantClassifier(pretrained.config, head)
     initialise_backbone(model, pretrained)
     return model, {"path": os.path.abspath(config.model)}

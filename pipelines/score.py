@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 from genomamba import __version__
 from genomamba.errors import ConfigError, GenoMambaError
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 SKIPPED_TOO_MANY = 3
 # Options that have a say in the scores, besides the inputs and the window: a run goes on only with the same ones.
-DECISIVE = ("batch_size", "shard_size", "window_step", "reuse_state", "distances", "contig_aliases", "rna")
+DECISIVE = ("batch_size", "shard_size", "window_step", "reuse_state", "distances", "contig_aliases", "rna", "engine")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ class Config:
     rna: bool = option("read U in the reference as T", False)
     shard_size: int = option("records per shard: what a run that is killed may lose", 1024, at_least=1)
     device: Device = option("where to run", "auto")
+    engine: Literal["local", "ray"] = option("ray: shards are scored by Ray's actors, here or on a cluster", "local")
+    ray_address: str | None = option("of a running Ray cluster; one is started here when not given", None)
+    ray_actors: int | None = option("how many; one per CPU, or GPU, of the cluster when not given", None, at_least=1)
     workers: int = option("threads that read windows ahead", 0, short="-@", at_least=0)
     summary: str | None = option("JSON file for the counts by status", None)
     resume: bool = option("go on with what a stopped run left; the output is the same to the byte", False)
@@ -97,6 +101,8 @@ def run(config: Config) -> int:
     to_stdout = config.output == "-"
     if to_stdout and config.resume:
         raise ConfigError("stdout cannot be resumed", "give a file as -o", field="resume")
+    if to_stdout and config.engine != "local":
+        raise ConfigError("stdout keeps no shards", "give a file as -o", field="engine", value=config.engine)
     if not to_stdout:
         check_format(config.output)
         check_place(config.output, config.summary, resume=config.resume, force=config.force)
@@ -158,6 +164,8 @@ def run(config: Config) -> int:
             }
             with Shards(config.output, facts, resume=config.resume, force=config.force) as shards:
                 try:
+                    if config.engine == "ray":
+                        score_missing_on_ray(job, shards)
                     counts = Counts(checked.records, write_scores(job, shards))
                     counts.write(config)
                 except (KeyboardInterrupt, Terminated) as stop:
@@ -187,7 +195,6 @@ def write_scores(job: Job, shards: Shards | None) -> Counter[Status]:
         shards: where finished shards are kept; None keeps none.
     """
     import sys
-    from itertools import count, islice
 
     from genomamba.pipelines.score_output import open_output
     from genomamba.progress import progress_bar
@@ -206,11 +213,7 @@ def write_scores(job: Job, shards: Shards | None) -> Counter[Status]:
     statuses: Counter[Status] = Counter()
     with output as writer, progress_bar() as bar:
         task = bar.add_task("scoring", total=checked.records, note="records")
-        records = iter(job.reader)
-        for number in count():
-            chunk = list(islice(records, config.shard_size))
-            if not chunk:
-                break
+        for number, chunk in cut(job.reader, config.shard_size):
             for record, alleles in zip(chunk, _shard(job, number, chunk, shards), strict=True):
                 writer.write(record, alleles)
                 statuses.update(allele.status for allele in alleles)
@@ -234,6 +237,45 @@ def _shard(
     if shards:
         shards.save(number, to_plain(scores))
     return scores
+
+
+def cut(records: Iterable[VcfRecord], size: int) -> Iterator[tuple[int, list[VcfRecord]]]:
+    """Shards, numbered from 0; the last may be smaller."""
+    waiting = iter(records)
+    for number in count():
+        chunk = list(islice(waiting, size))
+        if not chunk:
+            return
+        yield number, chunk
+
+
+def score_missing_on_ray(job: Job, shards: Shards) -> None:
+    """Has every shard that is not done scored by Ray's actors."""
+    from genomamba.pipelines.ray_engine import Recipe, score_on_ray
+    from genomamba.progress import progress_bar
+
+    config, scorer = job.config, job.scorer
+    options = {
+        "window": scorer.window,
+        "batch_size": None if config.batch_size == "auto" else config.batch_size,
+        "step": config.window_step,
+        "reuse_state": config.reuse_state,
+        "with_distances": config.distances,
+        "workers": config.workers,
+    }
+    model, reference = (str(Path(path).resolve()) for path in (config.model, config.reference))
+    device = "gpu" if scorer.device.type == "cuda" else "cpu"
+    recipe = Recipe(model, reference, config.rna, job.checked.contigs, device, options)
+    total = -(-job.checked.records // config.shard_size)
+    with progress_bar() as bar:
+        task = bar.add_task("on Ray", total=total, completed=shards.count(), note="shards")
+
+        def save(number: int, scores: Any) -> None:
+            shards.save(number, scores)
+            bar.advance(task)
+
+        missing = (each for each in cut(job.reader, config.shard_size) if not shards.has(each[0]))
+        score_on_ray(recipe, missing, save, address=config.ray_address, actors=config.ray_actors)
 
 
 class InterruptedScoring(GenoMambaError):
@@ -283,7 +325,7 @@ class Counts(NamedTuple):
 
     @property
     def scored(self) -> int:
-        return sum(count for status, count in self.statuses.items() if status.scored)
+        return sum(number for status, number in self.statuses.items() if status.scored)
 
     def write(self, config: Config) -> None:
         """Writes them as JSON where that is asked for."""
@@ -291,7 +333,7 @@ class Counts(NamedTuple):
 
         if config.summary is None:
             return
-        by_status = {str(status): count for status, count in sorted(self.statuses.items())}
+        by_status = {str(status): number for status, number in sorted(self.statuses.items())}
         figures = {"records": self.records, "alleles": self.alleles, "scored": self.scored, "by_status": by_status}
         with whole_file(config.summary) as path:
             path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -301,8 +343,8 @@ class Counts(NamedTuple):
         print(
             f"{config.output}: {self.records:,} records, {self.alleles:,} alleles, {self.scored:,} scored", file=stream
         )
-        for status, count in sorted(self.statuses.items(), key=lambda item: -item[1]):
-            print(f"  {status:<26}{count:>10,}", file=stream)
+        for status, number in sorted(self.statuses.items(), key=lambda item: -item[1]):
+            print(f"  {status:<26}{number:>10,}", file=stream)
         skipped = (self.alleles - self.scored) / self.alleles if self.alleles else 0.0
         if skipped > config.max_skip_frac:
             print(f"max_skip_frac={config.max_skip_frac}: {skipped:.3f} of the alleles were skipped", file=stream)

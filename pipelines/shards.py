@@ -125,6 +125,10 @@ class Shards:
         path = self._path(number)
         return _read_json(path) if path.exists() else None
 
+    def has(self, number: int) -> bool:
+        """Whether a shard is done."""
+        return self._path(number).exists()
+
     def count(self) -> int:
         """How many are done."""
         return sum(1 for _ in self.folder.glob("shard-*.json"))

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from genomamba.errors import ConfigError
+from genomamba.genome import alphabet
 from genomamba.kernels.selective_scan import Impl
-from genomamba.model.backbone import Backbone, base_log_probability
+from genomamba.model.backbone import Backbone, TokenHead, base_log_probability
 from genomamba.model.config import ModelConfig, VariantHeadConfig
 from genomamba.model.trees import TreeHead, TreeShape
 
@@ -32,24 +32,21 @@ class VariantClassifier(nn.Module):
     over the allele with its flank and over everything from the allele on, for alt minus ref and for ref,
     and the log-likelihood ratio. On the second strand the other side of the context is what follows.
 
-    Raises:
-        ConfigError: the configuration looks ahead, which these features are not made for.
+    A model that looks both ways shows the allele everywhere, so that everything is pooled; its log-likelihood ratio
+    is that of the bases that change, hidden from it in a pass of their own.
     """
 
     def __init__(
         self, config: ModelConfig, head: VariantHeadConfig, impl: Impl = "auto", trees: TreeShape | None = None
     ) -> None:
         super().__init__()
-        if not config.is_causal:
-            raise ConfigError(
-                "a variant classifier is built on a causal model", "pretrain with the causal objective", field="model"
-            )
         self.config, self.head_config = config, head
+        self.d_hidden = config.d_model * (2 if config.rc_equivariant else 1)  # both strands side by side
         self.backbone = Backbone(config, impl)
-        self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False)
+        self.lm_head = TokenHead(config)
         if config.tie_embeddings:
             self.lm_head.weight = self.backbone.embedding.weight
-        self.head: nn.Module = _layers(head, 4 * config.d_model + 1) if trees is None else TreeHead(trees, 2)
+        self.head: nn.Module = _layers(head, 4 * self.d_hidden + 1) if trees is None else TreeHead(trees, 2)
         # Chosen on the validation split; a slope and an intercept (Platt 1999), since training weighs both
         # classes alike and a temperature cannot move a prior.
         self.slope: Tensor
@@ -65,17 +62,21 @@ class VariantClassifier(nn.Module):
         return self._logit(features), llr.mean(dim=1)
 
     def features(self, pair: SequencePair) -> tuple[Tensor, Tensor]:
-        """What the head sees of each variant on each strand, (V, S, 4 d_model + 1), fp32, and the llr, (V, S)."""
+        """What the head sees of each variant on each strand, (V, S, 4 d_hidden + 1), fp32, and the llr, (V, S)."""
         variants, strands, _, length = pair.ids.shape
         ids = pair.ids.reshape(-1, length)
-        hidden = self.backbone(ids, final_state=False)[0]
-        llr = pair_llr(self.lm_head(hidden), pair).unsqueeze(-1)  # (V, S, 1)
+        hidden = self.backbone(ids, length=pair.length.reshape(-1), final_state=False)[0]
+        if self.config.is_causal:
+            llr = pair_llr(self.lm_head(hidden), pair)
+        else:
+            llr = site_llr(self.backbone, self.lm_head, pair)
+        llr = llr.unsqueeze(-1)  # (V, S, 1)
 
         position = torch.arange(length, device=ids.device)
         start, end = (pair.site[..., i].reshape(-1, 1) for i in (0, 1))
         real = position < pair.length.reshape(-1, 1)
         near = real & (position >= start - self.head_config.flank) & (position < end + self.head_config.flank)
-        after = real & (position >= start)
+        after = real & (position >= start) if self.config.is_causal else real
         pooled = torch.cat([_masked_mean(hidden, near), _masked_mean(hidden, after)], dim=-1)
         pooled = pooled.view(variants, strands, 2, -1)
         return self._seen(pooled[:, :, 0], pooled[:, :, 1], llr), llr.squeeze(-1)
@@ -84,7 +85,7 @@ class VariantClassifier(nn.Module):
         """The uncalibrated logit, (V,), from what `features` pools.
 
         Args:
-            ref: means near the allele and from it on, side by side, of the reference, (V, S, 2 d_model).
+            ref: means near the allele and from it on, side by side, of the reference, (V, S, 2 d_hidden).
             alt: the same of the alternative.
             llr: nats, (V, S, 1).
         """
@@ -137,6 +138,27 @@ def pair_llr(logits: Tensor, pair: SequencePair) -> Tensor:
     log_p = base_log_probability(logits[:, :-1], ids[:, 1:])
     real = torch.arange(1, length, device=ids.device) < pair.length.reshape(-1, 1)
     total = torch.where(real, log_p, log_p.new_zeros(())).double().sum(-1).view(variants, strands, 2)
+    return (total[..., 1] - total[..., 0]).to(log_p.dtype)
+
+
+def site_llr(backbone: Backbone, lm_head: TokenHead, pair: SequencePair) -> Tensor:
+    """log p(alt) - log p(ref) of the bases that change, nats, (V, S), under a model that looks both ways.
+
+    All of them are hidden at once; where the alleles differ in length, the base on either side is hidden and counted
+    too, so that no allele is empty.
+    """
+    variants, strands, _, length = pair.ids.shape
+    ids = pair.ids.reshape(-1, length)
+    size = pair.site[..., 1] - pair.site[..., 0]  # (V, S, 2)
+    anchor = (size[..., :1] != size[..., 1:]).expand_as(size).reshape(-1, 1).long()
+    start, end = (pair.site[..., i].reshape(-1, 1) for i in (0, 1))
+    position = torch.arange(length, device=ids.device)
+    real = pair.length.reshape(-1, 1)
+    hidden_from_it = (position >= start - anchor) & (position < end + anchor) & (position < real)
+    seen = torch.where(hidden_from_it, torch.full_like(ids, alphabet.MASK), ids)
+    states = backbone(seen, length=pair.length.reshape(-1), final_state=False)[0]
+    log_p = base_log_probability(lm_head(states), ids)
+    total = torch.where(hidden_from_it, log_p, log_p.new_zeros(())).double().sum(-1).view(variants, strands, 2)
     return (total[..., 1] - total[..., 0]).to(log_p.dtype)
 
 

@@ -9,6 +9,7 @@ from genomamba.model.config import ModelConfig
 
 CPU_BYTES = 256 << 20  # more would not be faster: a pass of this size fills every core
 GPU_SHARE = 0.5
+GPU_TOKENS = 1 << 21  # enough for any GPU to have something to do everywhere; more would only wait together
 MOST = 4096
 _ROWS = 4  # two alleles on two strands
 _FLOAT = 4
@@ -29,10 +30,11 @@ def planned(config: ModelConfig, window: int, device: torch.device) -> int:
     # What lives at once in a block, per token: both halves of the projection, the convolved, dt, y; the stream,
     # its norm, what is added; logits and their log-softmax.
     token = _FLOAT * (6 * config.d_inner + 4 * config.d_model + 2 * config.padded_vocab_size)
-    memory = CPU_BYTES
+    tokens = CPU_BYTES // token
     if device.type == "cuda":
         memory = int(GPU_SHARE * torch.cuda.get_device_properties(device).total_memory)
-    return max(1, min(MOST, memory // (token * _ROWS * window)))
+        tokens = min(GPU_TOKENS, memory // token)
+    return max(1, min(MOST, tokens // (_ROWS * window)))
 
 
 def does_not_fit(variants: int, window: int, *, automatic: bool) -> OutOfMemoryError:

@@ -18,6 +18,7 @@ from genomamba.scoring.batching import batches
 from genomamba.scoring.causal_alleles import CausalAlleles
 from genomamba.scoring.distances import Distances
 from genomamba.scoring.masked_alleles import MaskedAlleles
+from genomamba.scoring.paired_alleles import PairedAlleles
 
 if TYPE_CHECKING:
     from genomamba.data.reference import Reference
@@ -54,6 +55,7 @@ class VariantScorer:
         workers: threads that read windows while the model is at work on those before; they change no score.
 
     Attributes:
+        device: as given.
         batch_size: as given or planned, or what is left of it after halving.
     """
 
@@ -71,15 +73,17 @@ class VariantScorer:
         workers: int = 0,
     ) -> None:
         model = model.to(device).eval()
-        self.reference, self.window, self.step = reference, window, step
+        self.reference, self.window, self.step, self.device = reference, window, step, device
         self.with_distances, self.is_classifier = with_distances, isinstance(model, VariantClassifier)
         self._automatic, self._workers = batch_size is None, workers
         self.batch_size = planned(model.config, window, device) if batch_size is None else batch_size
-        self._alleles: Alleles = (
-            MaskedAlleles(model, device, with_distances=with_distances)
-            if isinstance(model, MaskedLM)
-            else CausalAlleles(model, device, reuse_state=reuse_state, with_distances=with_distances)
-        )
+        self._alleles: Alleles
+        if isinstance(model, MaskedLM):
+            self._alleles = MaskedAlleles(model, device, with_distances=with_distances)
+        elif isinstance(model, CausalLM) or model.config.is_causal:
+            self._alleles = CausalAlleles(model, device, reuse_state=reuse_state, with_distances=with_distances)
+        else:
+            self._alleles = PairedAlleles(model, device, with_distances=with_distances)
 
     def __call__(self, variants: Sequence[Variant]) -> Iterator[VariantScore]:
         """Each must have passed `data.variants.classify` with this window and step.

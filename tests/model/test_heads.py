@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
-from genomamba.errors import ConfigError
 from genomamba.genome import alphabet
 from genomamba.model.config import ModelConfig, VariantHeadConfig
 from genomamba.model.heads import SequencePair, VariantClassifier, pair_llr
@@ -13,14 +14,25 @@ from genomamba.model.heads import SequencePair, VariantClassifier, pair_llr
 CONFIG = ModelConfig(d_model=16, n_layer=2, d_state=4)
 
 
-@pytest.fixture(scope="module")
-def model() -> VariantClassifier:
+def lively(config: ModelConfig) -> VariantClassifier:
     torch.manual_seed(0)
-    model = VariantClassifier(CONFIG, VariantHeadConfig(d_hidden=8, flank=2)).eval()
+    model = VariantClassifier(config, VariantHeadConfig(d_hidden=8, flank=2)).eval()
     with torch.no_grad():  # an untrained head's outputs are too alike to tell rows apart
         for parameter in model.head.parameters():
             parameter.add_(torch.randn_like(parameter))
     return model
+
+
+@pytest.fixture(scope="module")
+def model() -> VariantClassifier:
+    return lively(CONFIG)
+
+
+@pytest.fixture(scope="module", params=["causal", "both ways", "both strands"])
+def any_model(request: pytest.FixtureRequest, model: VariantClassifier) -> VariantClassifier:
+    if request.param == "causal":
+        return model
+    return lively(dataclasses.replace(CONFIG, bidirectional=True, rc_equivariant=request.param == "both strands"))
 
 
 def pair(variants: int, strands: int, length: int) -> SequencePair:
@@ -47,8 +59,8 @@ def test_llr_is_the_difference_of_log_likelihoods(model: VariantClassifier) -> N
 
 
 @torch.no_grad()
-def test_what_stands_behind_the_padding_and_in_other_rows_changes_nothing(model: VariantClassifier) -> None:
-    given = pair(4, 2, 40)
+def test_what_stands_behind_the_padding_and_in_other_rows_changes_nothing(any_model: VariantClassifier) -> None:
+    model, given = any_model, pair(4, 2, 40)
     logit, llr = model(given)
     longer = torch.full((4, 2, 2, 55), alphabet.PAD, dtype=torch.uint8)
     longer[..., :40] = given.ids
@@ -62,8 +74,8 @@ def test_what_stands_behind_the_padding_and_in_other_rows_changes_nothing(model:
 
 
 @torch.no_grad()
-def test_order_of_strands_does_not_matter_but_order_of_alleles_does(model: VariantClassifier) -> None:
-    given = pair(3, 2, 30)
+def test_order_of_strands_does_not_matter_but_order_of_alleles_does(any_model: VariantClassifier) -> None:
+    model, given = any_model, pair(3, 2, 30)
     logit, llr = model(given)
     swapped_strands = SequencePair(*(tensor.flip(1) for tensor in given))
     torch.testing.assert_close(model(swapped_strands)[0], logit)
@@ -79,11 +91,6 @@ def test_pair_llr_counts_no_n() -> None:
     logits[:, 1, alphabet.G] = 1.0
     llr = pair_llr(logits, SequencePair(ids, torch.full((1, 1, 2), 3), torch.zeros(1, 1, 2, 2, dtype=torch.long)))
     assert float(llr) == pytest.approx(1.0)
-
-
-def test_a_model_that_looks_ahead_is_refused() -> None:
-    with pytest.raises(ConfigError, match="causal"):
-        VariantClassifier(ModelConfig(bidirectional=True), VariantHeadConfig())
 
 
 def test_probability_is_the_calibrated_logistic(model: VariantClassifier) -> None:

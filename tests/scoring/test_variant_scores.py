@@ -14,6 +14,7 @@ from genomamba.data.pairs import allele_pair, read_window, stack_pairs, variant_
 from genomamba.data.reference import Reference
 from genomamba.genome import alphabet
 from genomamba.genome.variant import Variant
+from genomamba.model.folder import initialise_backbone
 from genomamba.model.heads import SequencePair, VariantClassifier, pair_llr
 from genomamba.scoring.batching import batches
 from genomamba.scoring.causal_alleles import lay_out
@@ -27,6 +28,8 @@ MODELS: dict[str, Any] = {
     "classifier": classifier,
     "masked": lambda: masked(equivariant=False),
     "equivariant": lambda: masked(equivariant=True),
+    "masked classifier": lambda: classifier(bidirectional=True),
+    "equivariant classifier": lambda: classifier(bidirectional=True, equivariant=True),
 }
 
 
@@ -182,6 +185,18 @@ def test_masked_scores_are_what_the_model_expects_at_the_site(reference: Referen
                 total.append(float(logits.log_softmax(-1)[site].gather(1, bases).sum()))
             ratios.append(total[1] - total[0])
         assert score.llr == pytest.approx(np.mean(ratios), abs=1e-5)
+
+
+@pytest.mark.parametrize("equivariant", [False, True])
+def test_a_masked_classifier_has_the_ratio_and_the_distances_of_its_language_model(
+    equivariant: bool, reference: Reference, variants: list[Variant]
+) -> None:
+    model, pretrained = classifier(bidirectional=True, equivariant=equivariant), masked(equivariant=equivariant)
+    initialise_backbone(model, pretrained)
+    found, wanted = table(scores(model, reference, variants)), table(scores(pretrained, reference, variants))
+    np.testing.assert_allclose(np.delete(found, [1, 2], 1), np.delete(wanted, [1, 2], 1), rtol=1e-5, atol=1e-5)
+    assert len(np.unique(found[:, 2].round(4))) > len(variants) / 2
+    assert ((found[:, 1] > 0) & (found[:, 1] < 1)).all()
 
 
 def test_an_equivariant_model_is_asked_once_and_says_the_same_of_both_strands(

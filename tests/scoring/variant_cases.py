@@ -69,10 +69,11 @@ def causal(layers: str = "mamba", **more: int) -> CausalLM:
     return model
 
 
-def classifier(flank: int = 5) -> VariantClassifier:
+def classifier(*, bidirectional: bool = False, equivariant: bool = False) -> VariantClassifier:
     torch.manual_seed(1)
-    head = VariantHeadConfig(d_hidden=8, flank=flank)
-    model = VariantClassifier(ModelConfig(d_model=16, n_layer=2, d_state=4), head)
+    head = VariantHeadConfig(d_hidden=8, flank=5)
+    config = ModelConfig(d_model=16, n_layer=2, d_state=4, bidirectional=bidirectional, rc_equivariant=equivariant)
+    model = VariantClassifier(config, head)
     lively(model)
     return model
 

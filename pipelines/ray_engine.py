@@ -1,0 +1,174 @@
+"""The same scoring on Ray Data: actors, here or on a cluster's machines, score shards, and this process keeps them.
+
+Whatever order shards come back in, and however often one is scored again because a worker died, each is kept once
+under its number; the output is then put together as if they had been scored here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from genomamba.data.vcf import VcfRecord
+from genomamba.errors import ConfigError, GenoMambaError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SHARDS_AT_ONCE = 256  # are handed to Ray together: what the driver's memory holds of the input
+
+PATIENCE = 10  # seconds for a cluster to answer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an actor needs to score as this process would; paths are such that its machine knows them.
+
+    Attributes:
+        model: folder.
+        reference: FASTA.
+        rna: see `Reference.open`.
+        contigs: see `score_records`.
+        device: cpu or gpu.
+        options: keyword arguments of `VariantScorer`.
+    """
+
+    model: str
+    reference: str
+    rna: bool
+    contigs: dict[str, str]
+    device: str
+    options: dict[str, Any]
+
+
+class ShardScorer:
+    """An actor's work: it loads the model once, then turns a shard's records into its scores."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        import torch
+
+        from genomamba.data.reference import Reference
+        from genomamba.model.folder import load_model
+        from genomamba.scoring.variants import VariantScorer
+
+        self._contigs = recipe.contigs
+        self._reference = Reference.open(recipe.reference, rna=recipe.rna)
+        model: Any = load_model(recipe.model)
+        device = torch.device("cuda" if recipe.device == "gpu" else "cpu")
+        self._scorer = VariantScorer(model, self._reference, device=device, **recipe.options)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        from genomamba.scoring.records import score_records, to_plain
+
+        scores, errors = [], []
+        for text in batch["records"]:
+            records = [
+                VcfRecord(line, contig, pos, identifier, ref, tuple(alts), info, whole)
+                for line, contig, pos, identifier, ref, alts, info, whole in json.loads(text)
+            ]
+            try:
+                found = to_plain(score_records(records, self._contigs, self._reference, self._scorer))
+                scores.append(json.dumps(found))
+                errors.append("")
+            except GenoMambaError as error:  # not raised here: Ray would try again, and wrap it
+                scores.append("")
+                errors.append(json.dumps([str(error), error.exit_code]))
+        return {"number": batch["number"], "scores": scores, "error": errors}
+
+
+class RemoteError(GenoMambaError):
+    """What an actor reported."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def score_on_ray(
+    recipe: Recipe,
+    shards: Iterable[tuple[int, Sequence[VcfRecord]]],
+    save: Callable[[int, Any], None],
+    *,
+    address: str | None,
+    actors: int | None,
+) -> None:
+    """Scores shards and hands the plain form of each one's scores to ``save``, in any order.
+
+    Args:
+        recipe: what actors load.
+        shards: number and records of each that is not done.
+        save: called in this process.
+        address: of a running cluster; None starts one on this machine and ends it.
+        actors: how many; one per CPU or GPU of the cluster when not given.
+
+    Raises:
+        ConfigError: ray is not installed, or the cluster cannot be reached.
+        GenoMambaError: what an actor raised, or workers that die again and again.
+    """
+    ray = _ray()
+    _begin(ray, address)
+    try:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        kind = "GPU" if recipe.device == "gpu" else "CPU"
+        count = actors or max(1, int(ray.cluster_resources().get(kind, 1)))
+        waiting = iter(shards)
+        while group := list(islice(waiting, SHARDS_AT_ONCE)):
+            rows = [{"number": number, "records": json.dumps(records)} for number, records in group]
+            scored = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+                ShardScorer,
+                fn_constructor_args=(recipe,),
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(size=min(count, len(rows))),  # which replaces actors that die
+                num_cpus=1,
+                num_gpus=1 if recipe.device == "gpu" else 0,
+            )
+            for row in scored.iter_rows():
+                if row["error"]:
+                    raise RemoteError(*json.loads(row["error"]))
+                save(int(row["number"]), json.loads(row["scores"]))
+    except ray.exceptions.RayError as error:
+        raise RemoteError(
+            f"Ray gave up: {str(error).splitlines()[0]}; --resume goes on with what is done", 1
+        ) from error
+    finally:
+        ray.shutdown()
+
+
+def _begin(ray: Any, address: str | None) -> None:
+    """Starts or joins a cluster."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        if address is not None and ":" in address and "/" not in address:
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=PATIENCE).close()  # Ray itself tries for minutes
+        dashboard = False if address is None else None
+        ray.init(address or "local", include_dashboard=dashboard, log_to_driver=False, logging_level="ERROR")
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"Ray cannot be started or reached there ({str(error).splitlines()[0]})",
+            "check the address",
+            field="ray_address",
+            value=address,
+        ) from error
+    finally:
+        signal.signal(signal.SIGTERM, handler)  # Ray puts one that exits at once
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side has words on stderr that nobody can act on
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ConfigError(
+            "Ray is not installed", "run `pip install 'genomamba[ray]'`", field="engine", value="ray"
+        ) from error
+    return ray

@@ -1,0 +1,109 @@
+"""Scoring on a local Ray cluster: the same bytes as here, also when a worker is killed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from world import RunCli, labelled_records, write_reference, write_vcf
+
+from genomamba.model.backbone import CausalLM
+from genomamba.model.config import ModelConfig
+from genomamba.model.folder import save_model
+from genomamba.pipelines.shards import work_folder
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'genomamba[ray]'"
+)
+Words = tuple[object, ...]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory, genome: dict[str, str]) -> Words:
+    folder = tmp_path_factory.mktemp("inputs")
+    torch.manual_seed(0)
+    save_model(CausalLM(ModelConfig(d_model=16, n_layer=1, d_state=4)), folder / "model", card="", provenance={})
+    sizes = {name: len(sequence) for name, sequence in genome.items()}
+    source = write_vcf(folder / "in.vcf", labelled_records(genome), sizes)
+    reference = write_reference(folder / "genome.fa", genome)
+    fixed = ("score", "-r", reference, "-m", folder / "model", "-i", source, "--window", 512, "--device", "cpu")
+    return (*fixed, "--shard-size", 5, "--batch-size", 1)  # slow enough to be caught at work
+
+
+def children(pid: int) -> Iterator[tuple[int, str]]:
+    """Pids and command lines of all descendants of a process of ours."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            names[int(folder.name)] = (folder / "cmdline").read_text()
+        except OSError:
+            continue
+    for child in parents:
+        above = child
+        while above in parents and above != pid:
+            above = parents[above]
+        if above == pid and child != pid:
+            yield child, names[child]
+
+
+@needs_ray
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the worker to kill in /proc")
+@pytest.mark.timeout(240)
+def test_a_killed_worker_costs_nothing_but_time(words: Words, run_cli: RunCli, tmp_path: Path) -> None:
+    here, there = tmp_path / "here.vcf", tmp_path / "there.vcf"
+    assert run_cli(*words, "-o", here).code == 0
+    command = [sys.executable, "-m", "genomamba", *words, "-o", there, "--engine", "ray", "--ray-actors", 1]
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen([str(word) for word in command], stderr=stream, start_new_session=True)
+    killed: list[int] = []
+    try:
+        deadline = time.monotonic() + 200
+        while process.poll() is None and time.monotonic() < deadline:
+            done = len(list(work_folder(str(there)).glob("shard-*")))
+            if not killed and 1 <= done < 30:
+                killed = [pid for pid, name in children(process.pid) if name.startswith("ray::") and "Map" in name]
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+        assert process.poll() == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(30)
+    assert killed
+    assert there.read_bytes() == here.read_bytes()
+    assert not work_folder(str(there)).exists()
+
+
+@needs_ray
+def test_a_cluster_that_is_not_there(words: Words, run_cli: RunCli, tmp_path: Path) -> None:
+    result = run_cli(*words, "-o", tmp_path / "o.vcf", "--engine", "ray", "--ray-address", "127.0.0.1:1")
+    assert result.code == 2
+    assert result.err.splitlines()[-1].startswith("ray_address=127.0.0.1:1: Ray cannot be started or reached there")
+    assert not list(tmp_path.iterdir())
+
+
+def test_stdout_keeps_no_shards(words: Words, run_cli: RunCli) -> None:
+    result = run_cli(*words, "-o", "-", "--engine", "ray")
+    assert (result.code, result.err) == (2, "engine=ray: stdout keeps no shards; give a file as -o\n")
+
+
+def test_without_ray_it_says_what_to_install(
+    words: Words, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = run_cli(*words, "-o", tmp_path / "o.vcf", "--engine", "ray")
+    assert result.code == 2
+    assert result.err.splitlines()[-1] == "engine=ray: Ray is not installed; run `pip install 'genomamba[ray]'`"
+    assert not list(tmp_path.iterdir())
