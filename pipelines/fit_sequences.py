@@ -101,6 +101,7 @@ def fit(
         average=config.average,
         patience=config.patience,
         frozen=config.method == "head",
+        cuda_graph=config.cuda_graph,
     )
     longest = max(item.ids.size for item in splits.train)
     stop = StopSignals()
