@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from genomamba.model.lora import add_lora
+from genomamba.model.lora import PROJECTIONS, add_lora
 from genomamba.tasks.config import LoraConfig, Method
 
 HEAD_PARTS = ("pool", "head")
