@@ -46,6 +46,7 @@ class Config:
     workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
+    cuda_graph: bool = option("on a GPU, replay steps on sequences of one length as CUDA graphs", False)
     rna: bool = option("read U as T", False)
     force: bool = option("replace an existing run folder", False)
     head: SequenceHeadConfig = option("the head", SequenceHeadConfig())

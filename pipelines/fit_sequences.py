@@ -61,7 +61,7 @@ def targets(model: SequenceModel, items: list[LabelledSequence], source: str) ->
     """(N,): numbers of classes, or standardised values."""
     if model.is_regression:
         values = torch.tensor([number(item, source) for item in items])
-        return (values - model.center) / model.scale
+        return (values - float(model.center)) / float(model.scale)
     place = {name: index for index, name in enumerate(model.classes)}
     return torch.tensor([place[item.label] for item in items])
 
@@ -101,6 +101,7 @@ def fit(
         average=config.average,
         patience=config.patience,
         frozen=config.method == "head",
+        cuda_graph=config.cuda_graph,
     )
     longest = max(item.ids.size for item in splits.train)
     stop = StopSignals()
@@ -158,7 +159,7 @@ def fit_frozen(
     """Fits a probe and puts it in the place of the model's head; returns its figures on dev."""
     scorer = SequenceScorer(model, batch_size=config.batch_size, device=device)
     train, dev = (
-        ProbeData(scorer.features([item.ids for item in items]), targets(model.cpu(), items, source))
+        ProbeData(scorer.features([item.ids for item in items]), targets(model, items, source))
         for items in (splits.train, splits.dev)
     )
     model.use_head(fit_probe(config.probe, train, dev, weights=weights, seed=config.seed))

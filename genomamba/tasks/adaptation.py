@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from genomamba.model.lora import add_lora
+from genomamba.model.lora import PROJECTIONS, add_lora
 from genomamba.tasks.config import LoraConfig, Method
 
 HEAD_PARTS = ("pool", "head")
@@ -31,7 +31,9 @@ def prepare(
         return lambda: None
     heads = [part for name, part in model.named_children() if name in HEAD_PARTS]
     if method == "lora":
-        adapted = add_lora(model, forward, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets)
+        known = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        targets = lora.targets or [name for name in PROJECTIONS if name in known]
+        adapted = add_lora(model, forward, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=targets)
     else:
         adapted = None
         model.requires_grad_(False)

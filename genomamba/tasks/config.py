@@ -75,13 +75,14 @@ class LoraConfig:
     rank: of each update.
     alpha: updates are scaled by alpha / rank.
     dropout: on an adapter's input in training.
-    targets: last names of the projections that are adapted.
+    targets: last names of the projections that are adapted; in_proj, x_proj and out_proj, as far as the model has
+        them, when not given.
     """
 
     rank: int = 8
     alpha: int = 16
     dropout: float = 0.0
-    targets: list[str] = dataclasses.field(default_factory=lambda: ["in_proj", "x_proj", "out_proj"])
+    targets: list[str] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         for field, low, high in (("rank", 1, math.inf), ("alpha", 1, math.inf), ("dropout", 0, 0.999)):

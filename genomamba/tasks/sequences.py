@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from sklearn.metrics import matthews_corrcoef
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from genomamba.data.datasets import SampleKey
@@ -24,6 +25,7 @@ from genomamba.scoring.sequences import stack_ids
 from genomamba.tasks.averaging import RunningMean
 from genomamba.tasks.calibration import best_threshold, fit_temperature
 from genomamba.tasks.config import AugmentConfig, OptimizerConfig
+from genomamba.tasks.cuda_graph import GraphedLoss, worth_a_graph
 from genomamba.tasks.optimizer import adamw_cosine
 from genomamba.tasks.pretrain import NonFiniteLossError
 
@@ -109,6 +111,7 @@ class SequenceTask(LightningModule):
         average: decay of the running mean of the weights that is validated and kept; 0 for the weights themselves.
         patience: validations without improvement after which training ends; None: never.
         frozen: whether the backbone is not trained, and so runs without dropout.
+        cuda_graph: on a GPU, replay the backbone and its gradient as CUDA graphs for batches of one length.
 
     Attributes:
         best: figures of the best validation so far.
@@ -124,10 +127,13 @@ class SequenceTask(LightningModule):
         average: float = 0.0,
         patience: int | None = None,
         frozen: bool = False,
+        cuda_graph: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.optimizer_config, self.steps = model, optimizer, steps
         self.smoothing, self.patience, self.frozen = smoothing, patience, frozen
+        self.cuda_graph = cuda_graph
+        self._graphed: GraphedLoss | None = None
         self.best: dict[str, float] = {}
         self._mean = RunningMean(model, average) if average else None
         self._best_weights: dict[str, Tensor] = {}
@@ -138,19 +144,39 @@ class SequenceTask(LightningModule):
             return F.mse_loss(outputs.float().squeeze(-1), target)
         return F.cross_entropy(outputs.float(), target, self.model.log_weight.exp(), label_smoothing=smoothing)
 
+    def on_fit_start(self) -> None:
+        parts = nn.ModuleList([self.model.backbone, self.model.pool])
+        if self.cuda_graph and self.device.type == "cuda" and not self.frozen and worth_a_graph(parts, 0):
+            self._graphed = GraphedLoss(lambda ids, _: self.model.features(ids, given_only=True)[0], parts)
+
+    def _outputs_of(self, batch: SequenceBatch) -> Tensor:
+        if self._graphed is None or batch.length is not None:
+            return self.model(batch.ids, batch.length, given_only=True)
+        return self.model.head(self._graphed(batch.ids, batch.ids))
+
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
         if self.frozen:
             self.model.backbone.eval()
-        loss = self._loss(self.model(batch.ids, batch.length, given_only=True), batch.target, self.smoothing)
+        loss = self._loss(self._outputs_of(batch), batch.target, self.smoothing)
+        self._seen = (loss.detach().to("cpu", non_blocking=True), batch.where)
+        self._copied = torch.cuda.Event() if loss.is_cuda else None
+        if self._copied is not None:
+            self._copied.record()
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Looks at the loss while the device is busy with the backward pass, so that it need not wait for us."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        loss, where = self._seen
         if not torch.isfinite(loss):
-            shown = ", ".join(str(number) for number in batch.where[:4])
+            shown = ", ".join(str(number) for number in where[:4])
             raise NonFiniteLossError(
                 f"the loss is {loss.item()} at step {self.global_step}, in sequences {shown} … of the training split; "
                 "the weights were not changed; lower optimizer.lr"
             )
-        self.log("train_loss", loss.detach(), prog_bar=True)
-        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
-        return loss
+        self.log("train_loss", loss, prog_bar=True)
+        self.log("lr", torch.tensor(float(optimizer.param_groups[0]["lr"])))
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self._mean is not None:
@@ -164,12 +190,12 @@ class SequenceTask(LightningModule):
         self._targets: list[Tensor] = []
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
-        self._outputs.append(self.model(batch.ids, batch.length).float().cpu())
-        self._targets.append(batch.target.cpu())
+        self._outputs.append(self.model(batch.ids, batch.length).float())
+        self._targets.append(batch.target)
 
     def on_validation_epoch_end(self) -> None:
         with self._context:
-            self._validated(torch.cat(self._outputs), torch.cat(self._targets))
+            self._validated(torch.cat(self._outputs).cpu(), torch.cat(self._targets).cpu())
 
     def _validated(self, outputs: Tensor, target: Tensor) -> None:
         self._validations += 1

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from genomamba.data.datasets import SampleKey
@@ -99,14 +100,23 @@ class VariantTask(LightningModule):
             self.model.backbone.eval()
         logit, _ = self.model(batch.pair)
         loss = F.binary_cross_entropy_with_logits(logit, batch.label, pos_weight=logit.new_tensor(self.positive_weight))
-        if not torch.isfinite(loss):
+        self._seen = loss.detach().to("cpu", non_blocking=True)
+        self._copied = torch.cuda.Event() if loss.is_cuda else None
+        if self._copied is not None:
+            self._copied.record()
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Looks at the loss while the device is busy with the backward pass, so that it need not wait for us."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        if not torch.isfinite(self._seen):
             raise NonFiniteLossError(
-                f"the loss is {loss.item()} at step {self.global_step}; "
+                f"the loss is {self._seen.item()} at step {self.global_step}; "
                 "the weights were not changed; lower optimizer.lr"
             )
-        self.log("train_loss", loss.detach(), prog_bar=True)
-        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
-        return loss
+        self.log("train_loss", self._seen, prog_bar=True)
+        self.log("lr", torch.tensor(float(optimizer.param_groups[0]["lr"])))
 
     def on_validation_epoch_start(self) -> None:
         self.validation_logits: list[Tensor] = []

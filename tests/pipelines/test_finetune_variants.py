@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pysam
 import pytest
 import torch
 from world import RunCli, World
@@ -202,3 +205,90 @@ def test_leaks_and_classes_are_refused(
     result = run_cli("finetune", "variants", "-i", one, *words)
     assert result.code == 2
     assert "split=valid: the split has 40 variants of class 1 and 0 of class 0" in result.err
+
+
+OTHER = {"A": "C", "C": "G", "G": "T", "T": "A"}
+
+
+def odd_records(genome: dict[str, str]) -> dict[str, str]:
+    """Labelled records of the test gene by what becomes of them; their numbers are those of the catalogue."""
+    at = 5_020
+    base, two = genome["chrB"][at - 1], genome["chrB"][at - 1 : at + 1]
+
+    def line(pos: int, ref: str, alt: str, contig: str = "chrB", label: str = "Benign") -> str:
+        return f"{contig}\t{pos}\t.\t{ref}\t{alt}\t.\t.\tCLNSIG={label};GENEINFO=DDD4:1"
+
+    return {
+        "SKIP_REF_MISMATCH": line(at, OTHER[base], base),  # 35
+        "SKIP_SYMBOLIC": line(at, base, "<DEL>"),  # 38
+        "SKIP_SPANNING_DELETION": line(at, base, "*"),
+        "SKIP_NO_ALT": line(at, base, "."),
+        "SKIP_ALT_EQUALS_REF": line(at, base, base),  # 40
+        "SKIP_AMBIGUOUS_REF": line(at, "N", "A"),  # 41
+        "SKIP_OUT_OF_RANGE": line(0, "A", "C"),  # 48
+        "SKIP_TOO_LONG": line(at, base, base + "ACGT" * 9),  # 49
+        "SKIP_NO_CONTIG": line(at, "A", "C", contig="chrZ"),  # 32
+        "label (one value for several ALTs)": line(at, base, f"{OTHER[base]},{base}{base}T"),  # 37
+        "label Uncertain": line(at, base, OTHER[base], label="Uncertain"),  # 52
+        "scored": line(at, two.lower(), (OTHER[two[0]] + OTHER[two[1]]).lower()),  # 39, 42
+        "scored at the edge": line(3, genome["chrB"][2], OTHER[genome["chrB"][2]]),  # 50
+    }
+
+
+def test_odd_records_are_left_out_and_counted(
+    run_cli: RunCli, world: World, genome: dict[str, str], tmp_path: Path
+) -> None:
+    odd = odd_records(genome)
+    source = tmp_path / "odd.vcf"
+    source.write_text(world.labelled.read_text() + "\n".join(odd.values()) + "\n")  # not in order: 44
+    words = ("-r", world.reference, "-i", source, "-m", world.pretrained, "--method", "probe", *GENES, *QUICK)
+    result = run_cli("finetune", "variants", *words, "-o", tmp_path / "m")
+    assert result.code == 0, result.err
+    found = evaluate(run_cli, world, source, tmp_path / "m", tmp_path / "e.json")
+    counted = {name: 2 if "several" in name else 1 for name in odd if not name.startswith("scored")}
+    assert found["left_out"] == counted
+    assert found["variants"] == 42
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda text: text.replace("##fileformat=VCFv4.2\n", "").replace("#CHROM", "CHROM"), "odd.vcf:"),  # 45
+        (
+            lambda text: text.replace("chrA\t", "1\t").replace("chrB\t", "2\t"),
+            "no contig in common: here 1, 2; in ",
+        ),  # 32
+        (lambda text: text.replace("chrA\t1", "chrA\t2"), "wrong assembly? REF disagrees with "),  # 35
+        (lambda text: text.replace("\tA\t", " A ", 1), "odd.vcf:"),  # 51
+        (lambda text: text[: len(text) // 2] + "\n\n" + text[len(text) // 2 :], "odd.vcf:"),
+    ],
+    ids=["no header", "no common contig", "wrong assembly", "spaces", "blank line"],
+)
+@pytest.mark.parametrize("command", ["finetune", "evaluate"])
+def test_files_that_cannot_be_used_are_refused(
+    run_cli: RunCli, world: World, tmp_path: Path, command: str, damage: Callable[[str], str], words: str
+) -> None:
+    source = tmp_path / "odd.vcf"
+    source.write_text(damage(world.labelled.read_text()))
+    given = ("-r", world.reference, "-i", source, "-o", tmp_path / "out")
+    more = ("-m", world.pretrained, *GENES) if command == "finetune" else ("-m", world.classifier)
+    result = run_cli(command, "variants", *given, *more)
+    assert (result.code, result.out) == (2, "")
+    assert words in result.err
+    assert result.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.vcf"]
+
+
+def test_bcf_and_gzip_are_read(run_cli: RunCli, world: World, tmp_path: Path) -> None:
+    figures = []
+    with (
+        pysam.VariantFile(str(world.labelled)) as source,
+        pysam.VariantFile(str(tmp_path / "a.bcf"), "wb", header=source.header) as packed,
+    ):  # 47
+        for record in source:
+            packed.write(record)
+    (tmp_path / "a.vcf.gz").write_bytes(gzip.compress(world.labelled.read_bytes()))
+    for source_file in (world.labelled, tmp_path / "a.bcf", tmp_path / "a.vcf.gz"):
+        out = tmp_path / "e.json"
+        figures.append(evaluate(run_cli, world, source_file, world.classifier, out, "--force")["overall"])
+    assert figures[0] == figures[1] == figures[2]

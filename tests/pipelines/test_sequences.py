@@ -395,6 +395,7 @@ def test_bad_regions_are_refused(run_cli: RunCli, world: World, tmp_path: Path) 
         ("chrA\t9\t9\tr", ":1: region=chrA:10-9: it is empty or ends past the contig"),  # 27
         ("chrA\t9990\t10010\tr", ":1: region=chrA:9991-10010: it is empty or ends past the contig"),  # 28
         ("chrA\t1e3\t2000\tr", ":1: start=1e3: not a whole number"),  # 29
+        ("chrA 1 20 r", ":1: columns=1: spaces where tabs should be"),  # 30
         ("A\t1\t20\tr", ":1: region=A:2-20: the reference has no such contig"),  # 32
         ("chrA\t1\t20\tr\t0\tx", ":1: strand=x: no strand"),  # 33
     ):
