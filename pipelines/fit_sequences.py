@@ -93,6 +93,7 @@ def fit(
         seed=config.seed,
     )
     validation = EverySequence([item.ids for item in splits.dev], targets(model, splits.dev, source))
+    limit = None if config.max_minutes is None else TimeLimit(60 * config.max_minutes)
     task = SequenceTask(
         model,
         config.optimizer,
@@ -101,13 +102,14 @@ def fit(
         average=config.average,
         patience=config.patience,
         frozen=config.method == "head",
+        clock=None if limit is None else limit.gone,
         cuda_graph=config.cuda_graph,
     )
     longest = max(item.ids.size for item in splits.train)
     stop = StopSignals()
     callbacks: list[Callback] = [TrainingProgress("fine-tuning", steps, longest * config.batch_size), StopAtOnce(stop)]
-    if config.max_minutes is not None:
-        callbacks.append(TimeLimit(60 * config.max_minutes))
+    if limit is not None:
+        callbacks.append(limit)
     trainer = make_trainer(
         folder,
         steps=steps,

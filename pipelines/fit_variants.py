@@ -53,6 +53,7 @@ def fit(config: Config, model: VariantClassifier, items: Items, reference: Refer
         num_workers=config.workers,
         persistent_workers=config.workers > 0,
     )
+    limit = None if config.max_minutes is None else TimeLimit(60 * config.max_minutes)
     task = VariantTask(
         model,
         config.optimizer,
@@ -60,14 +61,15 @@ def fit(config: Config, model: VariantClassifier, items: Items, reference: Refer
         positive_weight=class_weights(config, labels)[1],
         patience=config.patience,
         frozen=config.method == "head",
+        clock=None if limit is None else limit.gone,
     )
     stop = StopSignals()
     callbacks: list[Callback] = [
         TrainingProgress("fine-tuning", steps, bases_per_step=2 * config.window * config.batch_size),
         StopAtOnce(stop),
     ]
-    if config.max_minutes is not None:
-        callbacks.append(TimeLimit(60 * config.max_minutes))
+    if limit is not None:
+        callbacks.append(limit)
     trainer = make_trainer(
         folder,
         steps=steps,

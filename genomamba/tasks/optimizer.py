@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -27,14 +28,25 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
 
 
-def adamw_cosine(model: nn.Module, config: OptimizerConfig, steps: int) -> tuple[Optimizer, LambdaLR]:
-    """AdamW and its schedule: linear warm-up, then a cosine down to ``final`` of the peak at ``steps``."""
+def adamw_cosine(
+    model: nn.Module, config: OptimizerConfig, steps: int, clock: Callable[[], float] | None = None
+) -> tuple[Optimizer, LambdaLR]:
+    """AdamW and its schedule: linear warm-up, then a cosine down to ``final`` of the peak at ``steps``.
+
+    Args:
+        model: to be trained.
+        config: of both.
+        steps: of the schedule.
+        clock: for a run that time may end, the share of it that has gone by; the schedule never lags behind it.
+    """
     groups = parameter_groups(model, config.weight_decay)
     on_gpu = next(model.parameters()).is_cuda  # one kernel instead of some per tensor; the CPU's bits stay as they are
     optimizer = AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=on_gpu or None)
     warmup = max(1, round(config.warmup * steps))
 
     def factor(step: int) -> float:
+        if clock is not None:
+            step = max(step, min(steps, int(clock() * steps)))
         if step < warmup:
             return (step + 1) / warmup
         progress = min(1.0, (step - warmup) / max(1, steps - warmup))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -111,6 +111,7 @@ class SequenceTask(LightningModule):
         average: decay of the running mean of the weights that is validated and kept; 0 for the weights themselves.
         patience: validations without improvement after which training ends; None: never.
         frozen: whether the backbone is not trained, and so runs without dropout.
+        clock: see `adamw_cosine`.
         cuda_graph: on a GPU, replay the backbone and its gradient as CUDA graphs for batches of one length.
 
     Attributes:
@@ -127,11 +128,13 @@ class SequenceTask(LightningModule):
         average: float = 0.0,
         patience: int | None = None,
         frozen: bool = False,
+        clock: Callable[[], float] | None = None,
         cuda_graph: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.optimizer_config, self.steps = model, optimizer, steps
         self.smoothing, self.patience, self.frozen = smoothing, patience, frozen
+        self.clock = clock
         self.cuda_graph = cuda_graph
         self._graphed: GraphedLoss | None = None
         self.best: dict[str, float] = {}
@@ -221,7 +224,7 @@ class SequenceTask(LightningModule):
         return True
 
     def configure_optimizers(self) -> Any:
-        optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps)
+        optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps, self.clock)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,6 +76,7 @@ class VariantTask(LightningModule):
         positive_weight: what a variant of class 1 counts beside one of class 0.
         patience: validations without improvement after which training ends; None: never.
         frozen: whether the backbone is not trained, and so runs without dropout.
+        clock: see `adamw_cosine`.
     """
 
     def __init__(
@@ -87,10 +88,12 @@ class VariantTask(LightningModule):
         *,
         patience: int | None = None,
         frozen: bool = False,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.optimizer_config, self.steps = model, optimizer, steps
         self.positive_weight, self.patience, self.frozen = positive_weight, patience, frozen
+        self.clock = clock
         self.best_auroc = -1.0
         self.best_weights: dict[str, Tensor] = {}
         self._since_best = 0
@@ -146,7 +149,7 @@ class VariantTask(LightningModule):
         self.model.load_state_dict(self.best_weights)
 
     def configure_optimizers(self) -> Any:
-        optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps)
+        optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps, self.clock)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

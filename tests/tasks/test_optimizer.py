@@ -34,3 +34,15 @@ def test_rate_rises_linearly_and_falls_as_a_cosine() -> None:
     assert rates[10] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.55)
     assert rates[100] == pytest.approx(0.1)
+
+
+def test_the_schedule_of_a_run_that_time_may_end_never_lags_behind_the_clock() -> None:
+    model, now = torch.nn.Linear(1, 1), [0.0]
+    config = OptimizerConfig(lr=1.0, warmup=0.1, final=0.1)
+    optimizer, schedule = adamw_cosine(model, config, 100, clock=lambda: now[0])
+    rates = []
+    for now[0] in (0.0, 0.05, 0.55, 1.5):  # of the time
+        optimizer.step()
+        schedule.step()
+        rates.append(schedule.get_last_lr()[0])
+    assert rates == pytest.approx([0.2, 0.6, 0.55, 0.1])
