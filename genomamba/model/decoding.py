@@ -7,6 +7,7 @@ replayed; memory does not grow with what was drawn.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -185,7 +186,7 @@ def captured(decoder: Decoder) -> Callable[[], None]:
     kept = [buffer.clone() for buffer in decoder.buffers()]
     graph = torch.cuda.CUDAGraph()
     graph.register_generator_state(decoder.generator)
-    stream = torch.cuda.Stream()
+    stream = _side_stream(decoder.token.device)
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(2):  # kernels are compiled, libraries set up
@@ -194,9 +195,15 @@ def captured(decoder: Decoder) -> Callable[[], None]:
     for buffer, value in zip(decoder.buffers(), kept, strict=True):
         buffer.copy_(value)
     decoder.generator.manual_seed(decoder.seed)
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=stream):
         decoder.turn()
     return graph.replay
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all captures: cuBLAS keeps a workspace for each stream that it has ever seen."""
+    return torch.cuda.Stream(device)
 
 
 def fixed(state: Any) -> bool:
