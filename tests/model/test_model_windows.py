@@ -11,7 +11,7 @@ from torch import Tensor
 from genomamba.genome import alphabet
 from genomamba.model.backbone import MaskedLM
 from genomamba.model.config import ModelConfig
-from genomamba.model.windows import conjoined, stream_windows
+from genomamba.model.windows import conjoined, stream_windows, window_spans
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +61,15 @@ def test_conjoined_logits_are_equivariant_and_the_mean_of_both(model: MaskedLM) 
     padded = torch.cat([ids, torch.full((2, 5), alphabet.PAD)], 1)
     among = conjoined(model, padded, torch.tensor([15, 15]))[:, :15]
     torch.testing.assert_close(among, both, rtol=1e-4, atol=1e-5)
+
+
+@given(length=st.integers(0, 60), window=st.integers(1, 20), data=st.data())
+def test_kept_parts_lie_side_by_side_in_windows_that_see_enough(length: int, window: int, data: st.DataObject) -> None:
+    overlap = data.draw(st.integers(0, window - 1))
+    spans = list(window_spans(length, window=window, overlap=overlap))
+    assert [at for span in spans for at in range(span.first, span.last)] == list(range(length))
+    for start, end, first, last in spans:
+        assert 0 <= start <= first < last <= end <= length
+        assert end - start == min(window, length)
+        assert first - start >= min(first, overlap // 2)
+        assert end - last >= min(length - last, overlap // 2)

@@ -203,6 +203,19 @@ def test_a_closed_pipe_ends_quietly(world: World) -> None:
     assert re.fullmatch(r"chrA\t1\t2\t[\d.]+\n", done.stdout)
 
 
+def test_a_full_disk_leaves_no_bigwig(world: World, tmp_path: Path) -> None:
+    words = f"likelihood -r {world.reference} -m {world.pretrained} --device cpu -o {tmp_path}/o.bw"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 20; {sys.executable} -m genomamba {words}"],  # of 1,024 bytes
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"{tmp_path}/o.bw: it could not be written (the bigWig library ")
+    assert list(tmp_path.iterdir()) == []
+
+
 MEMORY = """
 import json, resource, sys, torch
 from genomamba.pipelines.cli import main
