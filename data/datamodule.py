@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import gc
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +24,7 @@ from genomamba.data.datasets import (
 )
 from genomamba.data.references import Genome
 from genomamba.data.windows import RandomWindows, merged, sequenced_regions, subtract, tiles
+from genomamba.data.workers import begin_worker
 from genomamba.genome.interval import Interval
 
 _PREFETCH = 4  # batches read ahead by each worker
@@ -149,11 +150,12 @@ class ReferenceWindows(LightningDataModule):
         return self._loader(self.validation, batch_sampler=batches)
 
     def _loader(self, data: Dataset, **kwargs: Any) -> DataLoader:
+        gc.collect()  # before workers are forked; see `begin_worker`
         return DataLoader(
             data,
             collate_fn=collate_samples,
             num_workers=self.workers,
-            worker_init_fn=_leave_signals_to_the_parent,
+            worker_init_fn=begin_worker,
             prefetch_factor=_PREFETCH if self.workers else None,
             pin_memory=torch.cuda.is_available(),  # such memory is copied to the device while it computes
             generator=torch.Generator(),  # of its own: a new iterator must not advance the one that dropout draws from
@@ -164,9 +166,3 @@ class ReferenceWindows(LightningDataModule):
 def collate_samples(samples: Sequence[Window | list[Window]]) -> Batch:
     """``collate`` of all their windows."""
     return collate(flat(samples))
-
-
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C and `kill` on a process group reach workers too, which must live until the checkpoint is written."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from genomamba.data.datasets import KeySampler
 from genomamba.data.sequence_splits import SequenceSplits, number
 from genomamba.data.sequences import LabelledSequence
+from genomamba.data.workers import begin_worker
 from genomamba.errors import LabelError
 from genomamba.model.sequence_heads import SequenceModel
 from genomamba.scoring.sequences import SequenceScorer, stack_ids
@@ -140,6 +141,7 @@ def _loader(config: Config, data: Dataset[SequenceBatch], sampler: Sampler | Non
         sampler=sampler,
         collate_fn=as_it_is,
         num_workers=config.workers,
+        worker_init_fn=begin_worker,
         persistent_workers=config.workers > 0,
     )
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from genomamba.data.datasets import KeySampler
 from genomamba.data.labels import LabelledVariant
 from genomamba.data.reference import Reference
+from genomamba.data.workers import begin_worker
 from genomamba.model.heads import SequencePair, VariantClassifier
 from genomamba.progress import progress_bar
 from genomamba.tasks.adaptation import prepare
@@ -44,6 +45,7 @@ def fit(config: Config, model: VariantClassifier, items: Items, reference: Refer
         sampler=KeySampler(len(labels), shuffle_seed=config.seed),
         collate_fn=collate_variants,
         num_workers=config.workers,
+        worker_init_fn=begin_worker,
         persistent_workers=config.workers > 0,
     )
     validation = DataLoader(
@@ -51,6 +53,7 @@ def fit(config: Config, model: VariantClassifier, items: Items, reference: Refer
         batch_size=config.batch_size,
         collate_fn=collate_variants,
         num_workers=config.workers,
+        worker_init_fn=begin_worker,
         persistent_workers=config.workers > 0,
     )
     limit = None if config.max_minutes is None else TimeLimit(60 * config.max_minutes)
@@ -124,6 +127,7 @@ def features(
         batch_size=config.batch_size,
         collate_fn=collate_variants,
         num_workers=config.workers,
+        worker_init_fn=begin_worker,
     )
     found, labels = [], []
     with progress_bar() as bar:
