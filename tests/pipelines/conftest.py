@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from sequence_tables import QUICK, SMALL, rows, write_table
 from world import CliResult, RunCli, World, labelled_records, write_reference, write_vcf
 
 from genomamba.pipelines.cli import main
@@ -43,3 +46,13 @@ def world(tmp_path_factory: pytest.TempPathFactory, genome: dict[str, str]) -> W
     given = [*common, str(made.classifier), "-i", str(labelled), "-m", str(made.pretrained)]
     assert main(["finetune", "variants", *given, *splits.split()]) == 0
     return made
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two classes from scratch, ``model``, beside its table, ``table.csv``."""
+    folder = tmp_path_factory.mktemp("sequences")
+    table = write_table(folder / "table.csv", rows())
+    words = ["finetune", "sequences", "-i", str(table), "-o", str(folder / "model"), *SMALL, *QUICK]
+    assert main(words) == 0
+    return folder

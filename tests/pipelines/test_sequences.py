@@ -6,13 +6,8 @@ import csv
 import gzip
 import json
 import os
-import pickle
-import shlex
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cli_process
@@ -21,6 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import torch
+from sequence_tables import QUICK, SMALL, figures_of, gc_share, rows, write_table
 from world import RunCli, World, write_reference
 
 import genomamba
@@ -31,55 +27,10 @@ from genomamba.model.folder import save_model
 from genomamba.model.sequence_heads import SequenceModel
 from genomamba.scoring import metrics
 
-SMALL = (
-    "--architecture.d_model 16 --architecture.n_layer 1 --architecture.d_state 4 --batch-size 16 --device cpu".split()
-)
-QUICK = "--epochs 6 --optimizer.lr 2e-2".split()
-CLASSES = {"at": 0.2, "gc": 0.8, "even": 0.5}
-
-
-def rows(classes: int = 2, *, per_class: int = 40, seed: int = 0) -> list[tuple[str, str, str]]:
-    """Sequences of 20 to 60 bases whose class, and value, is their GC content; splits 60:20:20."""
-    random = np.random.default_rng(seed)
-    made = []
-    for name, gc in list(CLASSES.items())[:classes]:
-        for number in range(per_class):
-            chances = [(1 - gc) / 2, gc / 2, gc / 2, (1 - gc) / 2]
-            text = "".join(random.choice(list("ACGT"), int(random.integers(20, 61)), p=chances))
-            made.append((text, name, ("train", "train", "train", "dev", "test")[number % 5]))
-    return made
-
-
-def gc_share(text: str) -> float:
-    return sum(letter in "GC" for letter in text) / len(text)
-
-
-def write_table(path: Path, made: list[tuple[str, ...]], header: str = "sequence,label,split") -> Path:
-    path.write_text("\n".join([header, *(",".join(row) for row in made)]) + "\n")
-    return path
-
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "BOOTSTRAPS", 10)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of two classes from scratch, ``model``, beside its table, ``table.csv``."""
-    from genomamba.pipelines.cli import main
-
-    folder = tmp_path_factory.mktemp("sequences")
-    table = write_table(folder / "table.csv", rows())
-    words = ["finetune", "sequences", "-i", str(table), "-o", str(folder / "model"), *SMALL, *QUICK]
-    assert main(words) == 0
-    return folder
-
-
-def figures_of(run_cli: RunCli, table: Path, model: Path, out: Path, *words: object) -> dict:
-    result = run_cli("evaluate", "sequences", "-i", table, "-m", model, "-o", out, "--device", "cpu", *words)
-    assert result.code == 0, result.err
-    return json.loads(out.read_text())
 
 
 def test_classes_are_learned_and_measured(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
@@ -306,166 +257,6 @@ def test_evaluate_refuses_what_training_has_seen(run_cli: RunCli, trained: Path,
     result = run_cli(*words, "--leaks", "drop")
     assert result.code == 0
     assert "left out 1 sequences, seen in training" in result.err
-
-
-def bad_rows() -> Iterator[tuple[str, list[tuple[str, ...]], str]]:
-    good = rows()
-    yield "NaN", [*good, ("ACGT", "NaN", "train")], ":82: label=NaN: this is no label"  # 52
-    yield "no label", [*good, ("ACGT", "", "train")], ":82: label: this is no label"
-    yield "unknown", [*good, ("ACGTA", "x", "dev")], ":82: label=x: training has no such class; it has at, gc"
-    yield "one class", [(t, "at", s) for t, _, s in good], ": split=train: the split has 48 sequences, all of class at"
-    yield "one in dev", [r for r in good if r[1:] != ("gc", "dev")], ": split=dev: the split has 8 sequences, all"  # 53
-    yield "no split", [*good, ("ACGT", "at", "tarin")], ":82: split=tarin: no such split; write train, dev or test"
-    yield "protein", [*good, ("MKLE", "at", "train")], ":82: sequence=MKLE: 'L' at base 3 is no nucleotide"
-    yield "gap", [*good, ("AC-T", "at", "train")], ":82: sequence=AC-T: '-' at base 3 is no nucleotide"
-    yield "U", [*good, ("ACGU", "at", "train")], ":82: sequence=ACGU: 'U' at base 4 is no nucleotide; pass --rna"
-    yield "empty", [*good, ("", "at", "train")], ":82: sequence: the sequence is empty"
-    yield "columns", [*good, ("ACGT", "at")], ":82: the row has 2 columns where the header has 3"
-
-
-@pytest.mark.parametrize(("made", "words"), [pytest.param(*case[1:], id=case[0]) for case in bad_rows()])
-def test_bad_rows_are_refused_by_line(run_cli: RunCli, tmp_path: Path, made: list[tuple[str, ...]], words: str) -> None:
-    table = write_table(tmp_path / "t.csv", made)
-    result = run_cli("finetune", "sequences", "-i", table, "-o", tmp_path / "m", *SMALL)
-    assert (result.code, result.out) == (2, "")
-    assert result.err.startswith(f"{table}{words}"), result.err
-    assert result.err.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        ("--method lora", "method=lora: without a pretrained model there is nothing to keep; give -m"),
-        ("--smoothing 1", "smoothing=1.0: it must be below 1"),
-        ("--head.pooling median", "head.pooling=median: expected one of 'mean', 'max', 'last', 'attention'; see "),
-        ("--architecture.dmodel 3", "--architecture.dmodel: unknown option; the nearest is --architecture.d_model"),
-        ("--columns label", "columns=label: it is not understood; write FIELD=COLUMN"),
-        ("--columns label=y", "table.csv: y: there is no such column; there is sequence, label, split"),
-        ("--task regression", "table.csv:2: label=at: a regression needs a finite number"),
-        ("--task regression --smoothing 0.1", "task: a regression has no classes"),
-        ("-r genome.fa", "reference: a BED needs labels"),
-        ("--device gpu", "device=gpu: torch finds no GPU"),
-        ("--augment.mutate 2", "augment.mutate=2.0: it must be at most 1"),
-        ("--augment.shift -1", "augment.shift=-1: it must be at least 0"),
-        ("--lora.rank 0", "lora.rank=0: it must be at least 1"),
-        ("--probe.trees 0", "probe.trees=0: it must be at least 1"),
-    ],
-)
-def test_options_that_cannot_be_are_named(
-    run_cli: RunCli, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, line: str
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    result = run_cli("finetune", "sequences", "-i", trained / "table.csv", "-o", tmp_path / "m", *words.split())
-    assert result.code == 2
-    assert result.err.removeprefix(f"{trained}/").startswith(line), result.err
-    assert result.err.count("\n") == 1
-    assert not (tmp_path / "m").exists()
-
-
-def test_sequences_without_a_base_are_left_out_and_counted(run_cli: RunCli, tmp_path: Path) -> None:
-    table = write_table(tmp_path / "t.csv", [*rows(), ("NNNN", "at", "train"), ("nnRY", "gc", "test")])  # 65
-    result = run_cli("finetune", "sequences", "-i", table, "-o", tmp_path / "m", *SMALL, "--epochs", 1)
-    assert result.code == 0, result.err
-    assert "left out 2 sequences, no base in it" in result.err
-    nothing = write_table(tmp_path / "n.csv", [("NNNN", "at", "train")])
-    result = run_cli("finetune", "sequences", "-i", nothing, "-o", tmp_path / "n", *SMALL)
-    assert (result.code, result.err) == (2, f"{nothing}: no sequence in it has a base; check how it was made\n")
-
-
-def test_names_and_labels_must_fit(run_cli: RunCli, tmp_path: Path) -> None:
-    fasta = write_reference(tmp_path / "s.fa", {"a": "ACGT", "b": "CCGT"})
-    words = ("finetune", "sequences", "-i", fasta, "-o", tmp_path / "m", "--labels", tmp_path / "l.csv")
-    for labels, line in (
-        ([("a", "x")], f"{fasta}:2: name=b: {tmp_path}/l.csv has no label for it"),
-        ([("a", "x"), ("b", "y"), ("c", "y")], f"{tmp_path}/l.csv:4: name=c: {fasta} has no sequence of this name (1 "),
-        ([("a", "x"), ("a", "y"), ("b", "y")], f"{tmp_path}/l.csv:3: name=a: the name stands twice"),
-    ):
-        write_table(tmp_path / "l.csv", labels, "name,label")
-        result = run_cli(*words)
-        assert result.code == 2
-        assert result.err.startswith(line), result.err
-
-
-def test_bad_regions_are_refused(run_cli: RunCli, world: World, tmp_path: Path) -> None:
-    write_table(tmp_path / "l.csv", [("r", "x")], "name,label")
-    words = ("-r", world.reference, "--labels", tmp_path / "l.csv", "-o", tmp_path / "m")
-    for text, line in (
-        ("chrA\t9\t5\tr", ":1: end=5: it lies before the start, 9"),  # 26
-        ("chrA\t9\t9\tr", ":1: region=chrA:10-9: it is empty or ends past the contig"),  # 27
-        ("chrA\t9990\t10010\tr", ":1: region=chrA:9991-10010: it is empty or ends past the contig"),  # 28
-        ("chrA\t1e3\t2000\tr", ":1: start=1e3: not a whole number"),  # 29
-        ("chrA 1 20 r", ":1: columns=1: spaces where tabs should be"),  # 30
-        ("A\t1\t20\tr", ":1: region=A:2-20: the reference has no such contig"),  # 32
-        ("chrA\t1\t20\tr\t0\tx", ":1: strand=x: no strand"),  # 33
-    ):
-        bed = tmp_path / "r.bed"
-        bed.write_text(text + "\n")
-        result = run_cli("finetune", "sequences", "-i", bed, *words)
-        assert result.code == 2
-        assert result.err.startswith(f"{bed}{line}"), result.err
-
-
-def test_models_of_another_kind_are_refused(run_cli: RunCli, world: World, trained: Path, tmp_path: Path) -> None:
-    table = trained / "table.csv"
-    for words, line in (
-        (("finetune", "sequences", "-m", trained / "model", "-o", tmp_path / "x"), "it is no language model"),
-        (("evaluate", "sequences", "-m", world.pretrained), "it is no model of whole sequences"),
-        (("evaluate", "sequences", "-m", tmp_path / "nowhere"), "config.json: it is missing"),
-    ):
-        result = run_cli(*words, "-i", table)
-        assert result.code == 2
-        assert line in result.err
-    score = ("score", "-r", world.reference, "-i", world.labelled, "-m", trained / "model", "-o", tmp_path / "o.vcf")
-    result = run_cli(*score)
-    assert result.code == 2
-    assert "a model of whole sequences has no score of a variant" in result.err
-
-
-def test_damaged_folders_are_refused(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
-    words = ("evaluate", "sequences", "-i", trained / "table.csv", "-m", tmp_path / "m")
-    for name, content, line in (
-        ("seen.npy", b"\x93NUMPY", "seen.npy: it cannot be read"),
-        ("seen.npy", None, "seen.npy: it cannot be read"),
-        ("model.safetensors", b"cut", "model.safetensors: it is cut or not safetensors"),  # 56
-        ("model.safetensors", pickle.dumps({"a": 1}), "model.safetensors: it is cut or not safetensors"),  # 58
-        ("config.json", b"other", "weights and config.json disagree: "),  # 57
-        ("config.json", None, "config.json: it is missing"),
-    ):
-        folder = tmp_path / "m"
-        folder.mkdir(exist_ok=True)
-        for path in (trained / "model").iterdir():
-            (folder / path.name).write_bytes(path.read_bytes())
-        if content == b"other":
-            content = (folder / name).read_bytes().replace(b'"d_state": 4', b'"d_state": 5')
-        (folder / name).unlink()
-        if content is not None:
-            (folder / name).write_bytes(content)
-        result = run_cli(*words)
-        assert result.code == 2
-        assert line in result.err
-
-
-def test_outputs_that_exist_are_refused_and_replaced_with_force(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
-    for name in ("-o", "--predictions"):
-        path = tmp_path / "x"
-        path.write_text("old")
-        words = ("evaluate", "sequences", "-i", trained / "table.csv", "-m", trained / "model", "--device", "cpu")
-        result = run_cli(*words, name, path)
-        assert (result.code, path.read_text()) == (2, "old")
-        assert "--force" in result.err
-        assert run_cli(*words, name, path, "--force").code == 0
-        assert path.read_text() != "old"
-    result = run_cli("finetune", "sequences", "-i", trained / "table.csv", "-o", trained / "model", *SMALL)
-    assert result.code == 2
-    assert "pass --force to replace it" in result.err
-
-
-def test_a_closed_pipe_ends_quietly(trained: Path) -> None:
-    words = ("evaluate", "sequences", "-i", trained / "table.csv", "-m", trained / "model", "--device", "cpu")
-    program = f"{sys.executable} -m genomamba {shlex.join(str(word) for word in words)} | true"  # 64
-    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
-    assert done.stderr == ""
 
 
 def test_training_that_does_not_improve_ends_early(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
