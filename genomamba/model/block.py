@@ -21,6 +21,9 @@ from genomamba.model.mixer import Mixer
 from genomamba.model.norm import LayerNorm, RMSNorm
 from genomamba.model.s4d import S4dMixer
 
+# Bytes of a block's projected input that are worked on at a time; its memory beside what it keeps is six times that.
+ROOMY, THRIFTY = 2 << 30, 1 << 28
+
 MIXERS: dict[str, type[Mixer]] = {
     "mamba": MambaMixer,
     "mamba2": Mamba2Mixer,
@@ -79,6 +82,7 @@ class Block(nn.Module):
         reset: Tensor | None,
         mirrored: bool = False,
         final_state: bool = True,
+        thrifty: bool = False,
     ) -> tuple[Tensor, Tensor, Any]:
         """One block on the stream ``residual + x``.
 
@@ -90,15 +94,16 @@ class Block(nn.Module):
             mirrored: do as if the stream were reversed in time and channels before, and again after.
             final_state: whether the mixer's state is wanted; without it a GPU runs a Mamba block as one
                 operator, which keeps less.
+            thrifty: let that operator work in short pieces of L, which takes more launches and less memory.
 
         Returns:
             what is to be added to the stream, the stream, and the mixer's state if wanted.
         """
         readers = None
-        if not (final_state or mirrored) and state is None and self._on_triton(x):
-            readers = self._readers()
+        if not (final_state or mirrored) and state is None:
+            readers = self._readers(x)
         if readers is not None:
-            x, residual, state = *self._as_one(x, residual, reset, readers), None
+            x, residual, state = *self._as_one(x, residual, reset, readers, thrifty), None
         else:
             x, residual = self.norm(x, residual, mirrored)
             x, state = self.mixer(x.flip(-1) if mirrored else x, state, reset, mirrored)
@@ -109,12 +114,15 @@ class Block(nn.Module):
             x = self._regularise(x.flip(-1) if mirrored else x)
         return x, residual, state
 
-    def _on_triton(self, x: Tensor) -> bool:
-        # torch.compile sees the operators one by one.
-        return not torch.compiler.is_compiling() and resolve_impl(self.impl, x.device) == "triton"
+    def runs_as_one(self, x: Tensor) -> bool:
+        """Whether the mixer and its norm run as one operator where no state comes in or is wanted."""
+        return self._readers(x) is not None
 
-    def _readers(self) -> list[MambaMixer] | None:
-        """The Mamba mixers, one per direction, if their weights are all there is to the block."""
+    def _readers(self, x: Tensor) -> list[MambaMixer] | None:
+        """The Mamba mixers, one per direction, if Triton runs them and their weights are all there is to it."""
+        # torch.compile sees the operators one by one.
+        if torch.compiler.is_compiling() or resolve_impl(self.impl, x.device) != "triton":
+            return None
         mixer = self.mixer
         both = isinstance(mixer, BidirectionalMixer) and mixer.tied and mixer.strategy == "add"
         found = [mixer.ahead, mixer.back] if both else [mixer]
@@ -130,7 +138,7 @@ class Block(nn.Module):
         return readers if plain else None
 
     def _as_one(
-        self, x: Tensor, residual: Tensor | None, reset: Tensor | None, readers: list[MambaMixer]
+        self, x: Tensor, residual: Tensor | None, reset: Tensor | None, readers: list[MambaMixer], thrifty: bool
     ) -> tuple[Tensor, Tensor]:
         first = readers[0]
         assert isinstance(self.norm, RMSNorm)
@@ -146,6 +154,7 @@ class Block(nn.Module):
             first.out_proj.bias,
             eps=self.norm.eps,
             reset=reset,
+            slab_bytes=THRIFTY if thrifty else ROOMY,
             impl=self.impl,
         )
 

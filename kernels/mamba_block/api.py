@@ -36,6 +36,7 @@ def mamba_block(
     *,
     eps: float,
     reset: Tensor | None = None,
+    slab_bytes: int = 2 << 30,
     impl: Impl = "auto",
 ) -> tuple[Tensor, Tensor]:
     """One block on the stream ``residual + x`` (Gu & Dao 2023, figure 3, after a residual addition and RMSNorm).
@@ -60,6 +61,8 @@ def mamba_block(
         out_bias: (d_model,).
         eps: of the norm.
         reset: bool (B, L), True at the first token of each packed sequence.
+        slab_bytes: how large the projected input may be at a time in the Triton implementation, which needs about
+            six times as much beside what it keeps; a longer one is worked through in slabs of L.
         impl: as in `selective_scan`; ``cpu`` and ``reference`` are made of the other operators.
 
     Returns:
@@ -73,5 +76,5 @@ def mamba_block(
     if chosen == "triton":
         from genomamba.kernels.mamba_block.triton import mamba_block_triton
 
-        return mamba_block_triton(*args)
+        return mamba_block_triton(*args, slab_bytes)
     return mamba_block_reference(*args, chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from genomamba.errors import KernelUnavailableError
 from genomamba.kernels.mamba_block import Direction, mamba_block
 
 pytest.importorskip("triton")
+slabs = importlib.import_module("genomamba.kernels.mamba_block.slabs").slabs
 mamba_block_triton = importlib.import_module("genomamba.kernels.mamba_block.triton")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 
@@ -52,7 +54,13 @@ def draw(batch: int, length: int, width: int, states: int, directions: int, opti
 
 
 def results(
-    shared: Weights, readers: list, reverse: list[bool], reset: Tensor | None, dtype: torch.dtype, impl: str
+    shared: Weights,
+    readers: list,
+    reverse: list[bool],
+    reset: Tensor | None,
+    dtype: torch.dtype,
+    impl: str,
+    slab_bytes: int = 2 << 30,
 ) -> list[Tensor]:
     """Both outputs, then every gradient along fixed directions."""
 
@@ -67,6 +75,7 @@ def results(
         reverse=reverse,
         eps=1e-5,
         reset=reset,
+        slab_bytes=slab_bytes,
         impl=impl,  # type: ignore[arg-type]
     )
     generator = torch.Generator().manual_seed(9)
@@ -95,6 +104,36 @@ def test_agrees_with_its_parts(reverse: list[bool], options: str, monkeypatch: p
     assert_agree(found, expected, 1e-5)
     again = results(shared, readers, reverse, reset, torch.float32, "triton")
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+@pytest.mark.parametrize(("reverse", "options"), CASES)
+def test_slabs_of_any_size_agree(reverse: list[bool], options: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """States and inputs pass from slab to slab, and their gradients back; walls lie at and around the edges."""
+    monkeypatch.setattr(mamba_block_triton, "_CHUNK", 4)
+    shared, readers = draw(2, 14, 2, 4, len(reverse), options)
+    reset = torch.zeros(2, 14, dtype=torch.bool, device=DEVICE)
+    for row, marks in enumerate(([3, 8], [4, 5, 13])):
+        reset[row, marks] = True
+    reset = reset if "r" in options else None
+    expected = results(shared, readers, reverse, reset, torch.float64, "reference")
+    assert_agree(results(shared, readers, reverse, reset, torch.float32, "triton", slab_bytes=1), expected, 1e-5)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_slabs_cover_all_tokens_in_reading_order(reverse: bool) -> None:
+    for length in range(1, 40):
+        found = slabs(length, 8, 3, reverse)
+        tokens = [list(range(length))[slab.tokens] for slab in found]
+        assert sorted(t for part in tokens for t in part) == list(range(length))
+        assert all(0 < len(part) <= 8 + 3 for part in tokens)
+        assert tokens == sorted(tokens, reverse=reverse)
+        assert found[0].tail is None
+        for before, slab in itertools.pairwise(found):
+            assert slab.tail is not None
+            tail = list(range(length))[slab.tail]
+            assert len(tail) == 3
+            # All of it lies in the slab that was read just before.
+            assert set(tail) <= set(list(range(length))[before.tokens])
 
 
 @pytest.mark.gpu
