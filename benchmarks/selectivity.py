@@ -278,13 +278,13 @@ def draw(found: dict[str, Any], picture: Path | None) -> None:
     for axis, task in zip(axes[0], tasks, strict=True):
         for number, model in enumerate(models):
             for index, r in enumerate(runs[task, model]):
-                steps, right = zip(*[(0, 0.0), *r["curve"]], strict=True)
+                steps, right = zip(*r["curve"], strict=True)
                 label = model if index == 0 else None
                 axis.plot(steps, [100 * v for v in right], color=f"C{number}", lw=1, label=label)
-        axis.set(title=task, xlabel="training steps", xscale="symlog", ylim=(0, 102))
+        axis.set(title=task, xlabel="training steps", xscale="log", ylim=(0, 102))
         axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
     axes[0, 0].set_ylabel("right answers, %")
-    axes[0, 0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(picture, dpi=120)
 
