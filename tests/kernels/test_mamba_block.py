@@ -11,6 +11,9 @@ from torch import Tensor
 
 from genomamba.errors import KernelUnavailableError
 from genomamba.kernels.mamba_block import Direction, mamba_block
+from genomamba.model import block
+from genomamba.model.backbone import Backbone
+from genomamba.model.config import ModelConfig
 
 pytest.importorskip("triton")
 slabs = importlib.import_module("genomamba.kernels.mamba_block.slabs").slabs
@@ -200,3 +203,23 @@ def test_what_it_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
             eps=1e-5,
             impl="triton",
         )
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_model_that_computes_again_has_the_same_gradients(
+    bidirectional: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three blocks, kept at every second, in slabs; against each block made of its operators."""
+    monkeypatch.setattr(mamba_block_triton, "_CHUNK", 4)
+    monkeypatch.setattr(block, "THRIFTY", 1)
+    config = ModelConfig(d_model=2, n_layer=3, d_state=2, dt_rank=1, bidirectional=bidirectional)
+    ids = torch.randint(7, 11, (1, 9)).to(DEVICE)
+    models = [Backbone(config, impl).to(DEVICE) for impl in ("triton", "reference")]
+    models[1].load_state_dict(models[0].state_dict())
+    models[0].activation_checkpointing = True
+    along = torch.randn(1, 9, 2).to(DEVICE)
+    found, expected = (
+        torch.autograd.grad((model(ids, final_state=False)[0] * along).sum(), list(model.parameters()))
+        for model in models
+    )
+    assert_agree(list(found), list(expected), 1e-5)
