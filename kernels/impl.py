@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from genomamba.errors import KernelUnavailableError
 
@@ -21,17 +23,21 @@ _INSTALLED = {package: importlib.util.find_spec(package) is not None for package
 EVERY: tuple[Chosen, ...] = get_args(Chosen)
 
 
-def resolve_impl(impl: Impl, device: torch.device, has: tuple[Chosen, ...] = EVERY) -> Chosen:
+def resolve_impl(
+    impl: Impl, device: torch.device, has: tuple[Chosen, ...] = EVERY, given: Iterable[Tensor | None] = ()
+) -> Chosen:
     """The implementation that ``impl`` means on ``device``.
 
     ``auto`` takes the device's fast implementation and logs its choice at debug level. Where the
     package that it needs is not installed, it takes the reference and warns; so it does, without a
-    warning, on devices for which the operator has no fast implementation.
+    warning, on devices for which the operator has no fast implementation, and for fp64 on a GPU,
+    since Triton's kernels compute in fp32.
 
     Args:
         impl: what was asked for.
         device: where the tensors are.
         has: the implementations that the operator has.
+        given: the inputs whose dtypes count.
 
     Raises:
         KernelUnavailableError: an explicit choice that cannot run there; it is never replaced silently.
@@ -41,7 +47,8 @@ def resolve_impl(impl: Impl, device: torch.device, has: tuple[Chosen, ...] = EVE
         raise ValueError(f"impl={impl!r}: expected one of {', '.join(get_args(Impl))}")
     if impl == "auto":
         chosen, package = _FAST.get(device.type, ("reference", "torch"))
-        if chosen not in has:
+        wide = chosen == "triton" and any(t is not None and t.dtype == torch.float64 for t in given)
+        if chosen not in has or wide:
             chosen, package = "reference", "torch"
         if not _INSTALLED[package]:
             logger.warning("impl=auto runs the slow reference on %s: install %s for the fast one", device, package)

@@ -121,7 +121,7 @@ class Block(nn.Module):
     def _readers(self, x: Tensor) -> list[MambaMixer] | None:
         """The Mamba mixers, one per direction, if Triton runs them and their weights are all there is to it."""
         # torch.compile sees the operators one by one.
-        if torch.compiler.is_compiling() or resolve_impl(self.impl, x.device) != "triton":
+        if torch.compiler.is_compiling() or resolve_impl(self.impl, x.device, given=(x,)) != "triton":
             return None
         mixer = self.mixer
         both = isinstance(mixer, BidirectionalMixer) and mixer.tied and mixer.strategy == "add"

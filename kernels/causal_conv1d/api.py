@@ -50,7 +50,7 @@ def causal_conv1d(
         ValueError: shapes, devices or dtypes that do not fit together.
     """
     _check_inputs(x, weight, bias, initial_state, reset)
-    chosen = resolve_impl(impl, x.device)
+    chosen = resolve_impl(impl, x.device, given=(x, weight))
     args = (x, weight, bias, silu, initial_state, reset, reverse)
     if chosen == "triton":
         from genomamba.kernels.causal_conv1d.triton import causal_conv1d_triton

@@ -38,7 +38,7 @@ def gated_norm(
             f"y has shape {tuple(y.shape)}, z {tuple(z.shape)} and weight {tuple(weight.shape)}; "
             f"expected (B, L, D), the same and (D,), groups={groups} dividing D"
         )
-    if resolve_impl(impl, y.device) == "triton":
+    if resolve_impl(impl, y.device, given=(y, z, weight)) == "triton":
         from genomamba.kernels.gated_norm.triton import gated_norm_triton
 
         return gated_norm_triton(y, z, weight, groups, eps, norm_before_gate)

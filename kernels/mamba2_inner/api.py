@@ -60,7 +60,7 @@ def mamba2_inner(
     Raises:
         KernelUnavailableError: the chosen implementation cannot run here.
     """
-    chosen = resolve_impl(impl, p.device)
+    chosen = resolve_impl(impl, p.device, given=(p,))
     if chosen == "triton" and p.numel() and not torch.compiler.is_compiling():
         from genomamba.kernels.mamba2_inner.triton import fits, mamba2_inner_triton
 

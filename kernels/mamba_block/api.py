@@ -71,7 +71,7 @@ def mamba_block(
     Raises:
         KernelUnavailableError: the chosen implementation cannot run here.
     """
-    chosen = resolve_impl(impl, x.device)
+    chosen = resolve_impl(impl, x.device, given=(x, norm_weight, in_proj, out_proj))
     args = (x, residual, norm_weight, in_proj, in_bias, directions, reverse, out_proj, out_bias, eps, reset)
     if chosen == "triton":
         from genomamba.kernels.mamba_block.triton import mamba_block_triton

@@ -34,7 +34,7 @@ def rms_norm(
         raise ValueError(f"weight has shape {tuple(weight.shape)}; x asks for {tuple(x.shape[-1:])}")
     if residual is not None and residual.shape != x.shape:
         raise ValueError(f"residual has shape {tuple(residual.shape)}; x asks for {tuple(x.shape)}")
-    if resolve_impl(impl, x.device) == "triton":
+    if resolve_impl(impl, x.device, given=(x, weight, residual)) == "triton":
         from genomamba.kernels.rms_norm.triton import rms_norm_triton
 
         return rms_norm_triton(x, weight, residual, eps)

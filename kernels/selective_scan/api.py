@@ -57,7 +57,7 @@ def selective_scan(
         ValueError: shapes, devices or dtypes that do not fit together.
     """
     _check_inputs(u, dt, A, B, C, D, z, dt_bias, initial_state, reset)
-    chosen = resolve_impl(impl, u.device)
+    chosen = resolve_impl(impl, u.device, given=(u, dt, A, B, C, z, initial_state))
     args = (u, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset, reverse)
     if chosen == "triton":
         from genomamba.kernels.selective_scan.triton import selective_scan_triton

@@ -18,6 +18,15 @@ def test_auto_follows_the_device(device: str, chosen: str, monkeypatch: pytest.M
     assert resolve_impl("auto", torch.device(device)) == chosen
 
 
+def test_auto_takes_the_reference_for_fp64_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(impl, "_INSTALLED", {"torch": True, "triton": True, "numba": True})
+    narrow, wide = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
+    assert resolve_impl("auto", torch.device("cuda"), given=(narrow, None)) == "triton"
+    assert resolve_impl("auto", torch.device("cuda"), given=(narrow, wide)) == "reference"
+    assert resolve_impl("auto", torch.device("cpu"), given=(narrow, wide)) == "cpu"
+    assert resolve_impl("triton", torch.device("cuda"), given=(narrow, wide)) == "triton"  # refused by the operator
+
+
 @pytest.mark.parametrize(("device", "package"), [("cpu", "numba"), ("cuda", "triton")])
 def test_auto_says_that_it_is_slow(
     device: str, package: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
