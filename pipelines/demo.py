@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from genomamba.pipelines.options import option
+from genomamba.pipelines.option import option
 
 
 @dataclass(frozen=True)

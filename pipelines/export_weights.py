@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from genomamba.pipelines.options import option
+from genomamba.pipelines.option import option
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import jsonargparse
 import yaml
 
 from genomamba.errors import ConfigError
-from genomamba.pipelines.option import option as option
 
 PRESETS = Path(__file__).parent / "configs"
 

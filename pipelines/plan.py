@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from genomamba.pipelines import pretrain
-from genomamba.pipelines.options import option
+from genomamba.pipelines.option import option
 
 COLUMNS = ("accumulate", "activation_checkpointing", "peak_GiB", "Mbp_per_s", "fits")
 

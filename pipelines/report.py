@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from genomamba.pipelines.options import option
+from genomamba.pipelines.option import option
 
 
 @dataclass(frozen=True)
