@@ -19,13 +19,11 @@ from genomamba.scoring import metrics
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GENES = {"AAA1": "BRCA2", "BBB2": "PALB2", "CCC3": "TP53", "DDD4": "BRCA1"}
-# The genome here is small, and there is little time; costs on a GPU are known once they are measured on one.
+# The genome here is small, and there is little time.
 SMALLER = {
     "chrIV:1-500000": "chrIV:1-500",
     "chrII:5001-5200": "chrII:5001-5030",
     "500": "50",
-    "NVIDIA H200": "cpu",
-    "pretrain_1m": "pretrain_tiny",
 }
 QUICK = {
     "pretrain": "--steps 2 --validate-every 2 --window 64 --batch-size 2 --model.d_model 16 --model.headdim 8",
