@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from genomamba.tasks.pretrain import PretrainTask
 
 
-# What may change when a run goes on: none of it has a say in the result. (The reference's content is checked.)
+# What may change when a run goes on: none of it has a say in the result, but that a GPU rounds other than a CPU.
+# (The reference's content is checked.)
 FREE = frozenset(
     {
         "reference",
@@ -90,7 +91,9 @@ class Config:
     force: bool = option("replace an existing run folder", False)
     objective: Literal["causal", "masked"] = option("predict the next base, or bases that are hidden", "causal")
     masking: MaskingConfig = option("which bases a masked model predicts", MaskingConfig())
-    resume: bool = option("go on from the last good checkpoint of the run folder, to the same bits", False)
+    resume: bool = option(
+        "go on from the last good checkpoint of the run folder, on the same kind of device to the same bits", False
+    )
     checkpoint_every: int | None = option("steps between checkpoints; when not given, as validations", None, at_least=1)
     keep: int = option("checkpoints kept, besides the best", 2, at_least=1)
     also_log: AlsoLog = option("where figures go besides metrics.csv", "nothing")

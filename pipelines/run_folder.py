@@ -34,7 +34,7 @@ def new_run(
     """An empty run folder with the resolved configuration in it.
 
     With ``force`` an earlier run there is set aside, removed when the new one is done, and put back when the new
-    one fails. Where there was none, a new run that fails is removed, unless it can be resumed.
+    one fails. Where there was none, a new run that fails is removed, unless it has a checkpoint to resume from.
 
     Args:
         folder: of the run.
@@ -55,7 +55,7 @@ def new_run(
     try:
         yield _begin(path, config)
     except BaseException as error:
-        stands = goes_on_after is not None and (not had_one or isinstance(error, goes_on_after))
+        stands = goes_on_after is not None and (isinstance(error, goes_on_after) or (not had_one and _can_go_on(path)))
         if not stands:
             shutil.rmtree(path, ignore_errors=True)
             if had_one:
@@ -63,6 +63,13 @@ def new_run(
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _can_go_on(path: Path) -> bool:
+    from genomamba.tasks.checkpoints import FOLDER
+
+    checkpoints = path / FOLDER
+    return checkpoints.is_dir() and any(checkpoints.iterdir())
 
 
 def _begin(path: Path, config: Any) -> Path:

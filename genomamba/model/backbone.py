@@ -125,7 +125,7 @@ class Backbone(nn.Module):
         residual: Tensor | None = None
         states: list[Any] = []
         again = self.activation_checkpointing and torch.is_grad_enabled()
-        together = self._computed_together(x, final_state) if again else 1
+        together = self._computed_together(x, final_state) if again and not swaps else 1
 
         def run(first: int, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor | None, list[Any]]:
             after = []

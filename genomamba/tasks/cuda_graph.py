@@ -23,10 +23,12 @@ class GraphedLoss:
     Args:
         loss: summed loss of ids (B, L) under weights; differentiable in the model's parameters.
         model: whose parameters they are.
+        adds_up: whether gradients of several calls are added before they are used. Each is then copied out of
+            the graphs' memory, which the next replay writes again.
     """
 
-    def __init__(self, loss: Replay, model: nn.Module) -> None:
-        self._loss, self._model = loss, model
+    def __init__(self, loss: Replay, model: nn.Module, *, adds_up: bool = False) -> None:
+        self._loss, self._model, self._adds_up = loss, model, adds_up
         self._replay: Replay | None = None
         self._shapes: tuple[torch.Size, torch.Size] | None = None
 
@@ -44,7 +46,11 @@ class GraphedLoss:
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         # A cached cast of a weight would be a tensor that later steps don't write.
         with torch.autocast(device, dtype, enabled=enabled, cache_enabled=False):
-            return cast(Replay, torch.cuda.make_graphed_callables(module, (ids.clone(), weight.clone())))
+            replay = cast(Replay, torch.cuda.make_graphed_callables(module, (ids.clone(), weight.clone())))
+        if self._adds_up:
+            for parameter in self._model.parameters():
+                parameter.register_hook(torch.clone)
+        return replay
 
 
 class _Loss(nn.Module):

@@ -97,7 +97,7 @@ class PretrainTask(LightningModule):
         plain = isinstance(self.model, CausalLM) and not self.model.backbone.activation_checkpointing
         wanted = self.cuda_graph and device.type == "cuda"
         if wanted and plain and worth_a_graph(self.model, self.batch_size * self.window):
-            self._graphed = GraphedLoss(self._causal_loss, self.model)
+            self._graphed = GraphedLoss(self._causal_loss, self.model, adds_up=self.accumulate > 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         place = batch_idx % self.accumulate

@@ -88,6 +88,7 @@ def test_memory_that_runs_out_says_what_would_fit(
     line = result.err.splitlines()[-1]
     assert line.startswith("batch_size=4: memory ran out on cpu with 4 windows of 32 bases at once in 32-true; pass --")
     assert "Traceback" not in result.err
+    assert not (tmp_path / "run").exists()  # there is nothing to go on from
 
 
 def test_other_failures_keep_their_trace(
