@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+_SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal
+
+
+class TimeColumn(ProgressColumn):
+    """How long still, and in the end how long it took."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        word, seconds = ("took", task.finished_time) if task.finished else ("ETA", task.time_remaining)
+        return Text(f"{word} {'-:--:--' if seconds is None else timedelta(seconds=int(seconds))}", no_wrap=True)
 
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """Bars on stderr: what, how far, how long still, and a note; without a terminal, their last state.
+    """Bars on stderr: what, how far, how long still, and a note; without a terminal, a line now and then.
 
     Give ``note=`` to ``add_task``. On an error the bars vanish: its message stands alone.
     """
@@ -25,16 +34,25 @@ def progress_bar() -> Iterator[Progress]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=10),
         MofNCompleteColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        TimeColumn(),
         TextColumn("{task.fields[note]}"),
     )
     progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
+    done = threading.Event()
     progress.start()
+    if not progress.console.is_terminal:
+        threading.Thread(target=_print_now_and_then, args=(progress, done), daemon=True).start()
     try:
         yield progress
     except BaseException:
         progress.live.transient = True
         progress.live.stop()  # and not progress.stop(), which ends a line that was not begun
         raise
+    finally:
+        done.set()
     progress.stop()
+
+
+def _print_now_and_then(progress: Progress, done: threading.Event) -> None:
+    while not done.wait(_SECONDS_BETWEEN_LINES):
+        progress.console.print(progress.get_renderable())

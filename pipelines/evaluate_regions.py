@@ -62,6 +62,8 @@ def run(config: Config) -> int:
         scorer = StreamingScorer(model, reference, segment=window, device=device)
     else:
         scorer = RegionScorer(model, reference, window=window, batch_size=config.batch_size, device=device)
+    if config.context_model:
+        print("counting the contexts of the training regions, which takes minutes on a large genome", file=sys.stderr)
     baseline = context_baseline(config.model)[0] if config.context_model else None
     inside = [region.interval for region in placed if region.interval is not None]
     with progress_bar() as bar:

@@ -169,6 +169,6 @@ def _ray() -> Any:
         import ray.data
     except ImportError as error:
         raise ConfigError(
-            "Ray is not installed", "run `pip install 'genomamba[ray]'`", field="engine", value="ray"
+            "Ray is not installed", "run `pip install -e '.[ray]'`", field="engine", value="ray"
         ) from error
     return ray

@@ -53,7 +53,7 @@ class Config:
     )
     window_step: int = option(
         "move windows' middles to multiples of so many bases: neighbours then share a window, which a causal model "
-        "reads once",
+        "reads once; at most a quarter of the window",
         1,
         at_least=1,
     )

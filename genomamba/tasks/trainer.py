@@ -125,9 +125,7 @@ def further_loggers(also_log: AlsoLog, folder: Path) -> list[Logger]:
 def check_installed(also_log: AlsoLog) -> None:
     """Raises ConfigError where the package that is asked for is missing."""
     if also_log != "nothing" and importlib.util.find_spec(also_log) is None:
-        raise ConfigError(
-            "it is not installed", f"pip install 'genomamba[{also_log}]'", field="also_log", value=also_log
-        )
+        raise ConfigError("it is not installed", f"pip install -e '.[{also_log}]'", field="also_log", value=also_log)
 
 
 def be_deterministic(accelerator: str) -> None:

@@ -141,5 +141,5 @@ def test_a_logger_that_is_missing_is_named(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "wandb" else find(name, *rest))
     result = run_cli("pretrain", "-r", reference, "-o", tmp_path / "run", *SMALL, "--also-log", "wandb")
     assert result.code == 2
-    assert result.err == "also_log=wandb: it is not installed; pip install 'genomamba[wandb]'\n"
+    assert result.err == "also_log=wandb: it is not installed; pip install -e '.[wandb]'\n"
     assert not (tmp_path / "run").exists()

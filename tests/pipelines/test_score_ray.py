@@ -21,7 +21,7 @@ from genomamba.model.folder import save_model
 from genomamba.pipelines.shards import work_folder
 
 needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'genomamba[ray]'"
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install -e '.[ray]'"
 )
 Words = tuple[object, ...]
 
@@ -105,5 +105,5 @@ def test_without_ray_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "ray", None)
     result = run_cli(*words, "-o", tmp_path / "o.vcf", "--engine", "ray")
     assert result.code == 2
-    assert result.err.splitlines()[-1] == "engine=ray: Ray is not installed; run `pip install 'genomamba[ray]'`"
+    assert result.err.splitlines()[-1] == "engine=ray: Ray is not installed; run `pip install -e '.[ray]'`"
     assert not list(tmp_path.iterdir())
