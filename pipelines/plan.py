@@ -56,10 +56,10 @@ def run(config: Config) -> int:
     found = list(plans(costs, work, config.precision, free))
     if not found:
         raise ConfigError(
-            f"no costs were measured on {name} in {config.precision} for a model of {config.model.layers}",
-            "they are known for causal models of mamba layers, on a CPU in 32-true; choose another --on or --precision",
-            field="precision",
-            value=config.precision,
+            f"no costs were measured on {name} in {config.precision} for such a model",
+            "they are known for causal models of mamba layers, on a CPU in 32-true; change it, --on or --precision",
+            field="model.layers",
+            value=config.model.layers,
         )
     fitting = [plan for plan in found if plan.fits]
     best = min(fitting, key=lambda plan: plan.cost.seconds, default=None)

@@ -66,7 +66,7 @@ def test_the_longest_window_just_fits() -> None:
 def test_other_models_are_not_guessed_at(run_cli: RunCli) -> None:
     result = run_cli("plan", *MODEL, "--model.layers", "gru")
     assert result.code == 2
-    assert result.err.startswith("model.layers=gru: no costs were measured for such a model")
+    assert result.err.startswith("model.layers=gru: no costs were measured on cpu in 32-true for such a model")
     result = run_cli("plan", *MODEL, "--on", "abacus")
     assert result.code == 2
     assert result.err.startswith("on=abacus: no costs are known for this device; choose --on from cpu")
