@@ -37,8 +37,19 @@ def vector_format(path: str | os.PathLike[str]) -> VectorFormat:
     raise OutputError("the extension names no format of vectors", "use .parquet or .npz", file=path)
 
 
-def write_parquet(path: str | os.PathLike[str], width: int, blocks: Iterable[VectorBlock]) -> None:
+def write_parquet(
+    path: str | os.PathLike[str],
+    columns: Mapping[str, type[str] | type[int]],
+    width: int,
+    blocks: Iterable[VectorBlock],
+) -> None:
     """A table with a column ``embedding`` of ``width`` 32-bit floats, null where there is none; a block at a time.
+
+    Args:
+        path: the file.
+        columns: names and types of the others, which a table without rows has too.
+        width: of a vector.
+        blocks: rows, with these columns.
 
     Raises:
         OutputError: it cannot be written.
@@ -46,19 +57,14 @@ def write_parquet(path: str | os.PathLike[str], width: int, blocks: Iterable[Vec
     import pyarrow
     import pyarrow.parquet
 
-    with whole_file(path) as temporary:
-        writer = None
-        try:
-            for columns, vectors in blocks:
-                missing = np.isnan(vectors).all(axis=1)
-                flat = pyarrow.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
-                embedding = pyarrow.FixedSizeListArray.from_arrays(flat, width, mask=pyarrow.array(missing))
-                table = pyarrow.table({**columns, "embedding": embedding})
-                writer = writer or pyarrow.parquet.ParquetWriter(temporary, table.schema)
-                writer.write_table(table)
-        finally:
-            if writer is not None:
-                writer.close()
+    types = {name: pyarrow.string() if kind is str else pyarrow.int64() for name, kind in columns.items()}
+    schema = pyarrow.schema({**types, "embedding": pyarrow.list_(pyarrow.float32(), width)})
+    with whole_file(path) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+        for values, vectors in blocks:
+            missing = np.isnan(vectors).all(axis=1)
+            flat = pyarrow.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
+            embedding = pyarrow.FixedSizeListArray.from_arrays(flat, width, mask=pyarrow.array(missing))
+            writer.write_table(pyarrow.table({**values, "embedding": embedding}, schema))
 
 
 def write_npz(path: str | os.PathLike[str], arrays: Iterable[tuple[str, NDArray[Any]]]) -> None:

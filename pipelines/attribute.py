@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -89,13 +90,14 @@ def run(config: Config) -> int:
     rows = ["\t".join(COLUMNS) + "\n"]
     for at, ref, alt in substitutions(sequence):
         rows.append(f"{region.contig}\t{region.start + at + 1}\t{ref}\t{alt}\t{scores[at, 'ACGT'.index(alt)]:.6g}\n")
-    draw(config, region, sequence, scores, scorer)
+    with ExitStack() as together:  # one that fails leaves none in place
+        if config.output != "-":
+            temporary = together.enter_context(whole_file(config.output))
+            temporary.write_text("".join(rows), encoding="utf-8")
+        draw(config, region, sequence, scores, scorer, together)
     if config.output == "-":
         sys.stdout.writelines(rows)
         sys.stdout.flush()
-    else:
-        with whole_file(config.output) as temporary:
-            temporary.write_text("".join(rows), encoding="utf-8")
     print(f"{region}: {len(rows) - 1:,} substitutions scored", file=sys.stderr)
     if left_out := sum(base not in "ACGT" for base in sequence):
         print(f"{region}: SKIP_NO_BASE {left_out}", file=sys.stderr)
@@ -196,14 +198,16 @@ def check_pictures(config: Config, region: Interval) -> None:
         check_picture(config.heatmap, option="heatmap")
 
 
-def draw(config: Config, region: Interval, sequence: str, scores: np.ndarray, scorer: Scorer) -> None:
-    """The pictures that were asked for."""
+def draw(
+    config: Config, region: Interval, sequence: str, scores: np.ndarray, scorer: Scorer, together: ExitStack
+) -> None:
+    """The pictures that were asked for; they are in place once ``together`` is left."""
     if config.logo is None and config.heatmap is None:
         return
-    from genomamba.pipelines.attribution_pictures import Attribution, heat_map, logo
+    from genomamba.files import whole_file
+    from genomamba.pipelines.attribution_pictures import Attribution, heat_map, logo, save
 
     attribution = Attribution(region, sequence, scores, scorer.unit, scorer.worth, scorer.is_change)
-    if config.heatmap is not None:
-        heat_map(attribution, config.heatmap)
-    if config.logo is not None:
-        logo(attribution, config.logo)
+    for path, picture in ((config.heatmap, heat_map), (config.logo, logo)):
+        if path is not None:
+            save(picture(attribution), together.enter_context(whole_file(path)), path)

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from genomamba.errors import ConfigError
-from genomamba.files import whole_file
 from genomamba.genome.interval import Interval
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -50,7 +49,7 @@ def check_picture(path: str, *, option: str, bases: int | None = None) -> None:
         )
 
 
-def heat_map(attribution: Attribution, path: str) -> None:
+def heat_map(attribution: Attribution) -> Figure:
     """Substitutions as colours: one row per alternative base; a dot marks the reference's own."""
     region, sequence, scores, unit, _, is_change = attribution
     per_line = max(BASES_PER_LINE, math.ceil(region.length / _MOST_LINES))
@@ -73,10 +72,10 @@ def heat_map(attribution: Attribution, path: str) -> None:
                 [region.start + at + 1 for at, _ in own], [row for _, row in own], s=3, color="black", linewidths=0
             )
     figure.colorbar(image, ax=figure.axes, label=unit, fraction=0.03, pad=0.015)
-    _save(figure, path)
+    return figure
 
 
-def logo(attribution: Attribution, path: str) -> None:
+def logo(attribution: Attribution) -> Figure:
     """Each base as tall as its substitutions are costly on average; of a classifier, as their mean probability."""
     import logomaker
     import pandas
@@ -96,7 +95,12 @@ def logo(attribution: Attribution, path: str) -> None:
         logomaker.Logo(heights.iloc[low:high], ax=axes, color_scheme=_COLOURS, flip_below=False)
         axes.set_ylim(bottom - room, top + room)
     figure.supylabel(label, fontsize=9)
-    _save(figure, path)
+    return figure
+
+
+def save(figure: Figure, path: Path, name: str) -> None:
+    """Writes it to ``path``, in the format that the extension of ``name`` asks for."""
+    figure.savefig(path, format=Path(name).suffix.lower()[1:], dpi=150)
 
 
 def _norm(scores: np.ndarray, is_change: bool) -> Normalize:
@@ -130,8 +134,3 @@ def _lines(region: Interval, per_line: int, *, height: float) -> tuple[Figure, I
                 axes.spines[side].set_visible(False)
 
     return figure, each()
-
-
-def _save(figure: Figure, path: str) -> None:
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format=Path(path).suffix.lower()[1:], dpi=150)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from genomamba.scoring.embeddings import Embedder, Pooling
 
 AT_ONCE = 4096  # regions per block of a file
+BASE_COLUMNS: dict[str, type[str] | type[int]] = {"region": int, "name": str, "contig": str, "pos": int, "base": str}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def run(config: Config) -> int:
     from genomamba.files import refuse_existing
     from genomamba.pipelines.chosen_regions import chosen_regions
     from genomamba.pipelines.open_reference import open_reference
-    from genomamba.pipelines.region_rows import region_rows, say_statuses
+    from genomamba.pipelines.region_rows import REGION_COLUMNS, region_rows, say_statuses
     from genomamba.progress import progress_bar
     from genomamba.tasks.trainer import resolve_device
 
@@ -74,15 +75,15 @@ def run(config: Config) -> int:
         progress = partial(bar.advance, task)
         if config.pool == "none":
             if form == "parquet":
-                write_parquet(config.output, embedder.width, base_blocks(embedder, rows, progress))
+                write_parquet(config.output, BASE_COLUMNS, embedder.width, base_blocks(embedder, rows, progress))
             else:
                 write_npz(config.output, base_arrays(embedder, rows, progress))
         else:
             blocks = pooled_blocks(embedder, rows, config.pool, progress)
             if form == "parquet":
-                write_parquet(config.output, embedder.width, blocks)
+                write_parquet(config.output, REGION_COLUMNS, embedder.width, blocks)
             else:
-                write_npz(config.output, pooled_arrays(blocks))
+                write_npz(config.output, pooled_arrays(embedder.width, blocks))
     print(f"{config.output}: {len(rows):,} regions, {embedder.width} numbers per vector", file=sys.stderr)
     say_statuses(rows)
     return 0
@@ -125,14 +126,16 @@ def pooled_blocks(
         yield VectorBlock(region_columns(block), vectors)
 
 
-def pooled_arrays(blocks: Iterator[VectorBlock]) -> Iterator[tuple[str, np.ndarray]]:
+def pooled_arrays(width: int, blocks: Iterator[VectorBlock]) -> Iterator[tuple[str, np.ndarray]]:
     """The columns, and ``embedding``, (records, width)."""
     import numpy as np
 
+    from genomamba.pipelines.region_rows import REGION_COLUMNS
+
     every = list(blocks)
-    for name in every[0].columns:
-        yield name, np.array([value for block in every for value in block.columns[name]])
-    yield "embedding", np.concatenate([block.vectors for block in every])
+    for name, kind in REGION_COLUMNS.items():
+        yield name, np.array([value for block in every for value in block.columns[name]], dtype=kind)
+    yield "embedding", np.concatenate([np.empty((0, width), np.float32), *(block.vectors for block in every)])
 
 
 def base_blocks(embedder: Embedder, rows: Sequence[Row], progress: Callable[[int], object]) -> Iterator[VectorBlock]:
@@ -168,10 +171,10 @@ def base_arrays(
     """The columns of the records, and an array (bases, width) for each that is read, by its number from 0."""
     import numpy as np
 
-    from genomamba.pipelines.region_rows import region_columns
+    from genomamba.pipelines.region_rows import REGION_COLUMNS, region_columns
 
     for name, values in region_columns(rows).items():
-        yield name, np.array(values)
+        yield name, np.array(values, dtype=REGION_COLUMNS[name])
     for number, row in enumerate(rows):
         if row.is_read:
             yield str(number), np.concatenate(list(embedder.bases(row.interval)))

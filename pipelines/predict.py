@@ -8,7 +8,7 @@ gives a value per base; each track is written to a file of its own.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -122,15 +122,23 @@ def answer(config: Config, model: SequenceModel, reference: Reference, device: t
         task = bar.add_task("predicting", total=len(rows), note="sequences")
         blocks = answer_blocks(scorer, rows, reference, partial(bar.advance, task))
         if config.output.lower().endswith(".parquet"):
-            write_parquet(config.output, blocks, predicted="number" if model.is_regression else "class")
+            write_parquet(config.output, answer_columns(model), blocks)
         else:
-            write_text(config.output, tsv_lines(blocks))
+            write_text(config.output, tsv_lines(answer_columns(model), blocks))
     print(f"{config.output}: {len(rows):,} sequences", file=sys.stderr)
     say_statuses(rows)
     return 0
 
 
 Columns = dict[str, list[Any]]
+
+
+def answer_columns(model: SequenceModel) -> dict[str, type]:
+    """Names and types of the table's columns."""
+    from genomamba.pipelines.region_rows import REGION_COLUMNS
+
+    answer = {"predicted": float} if model.is_regression else {"predicted": str}
+    return {**REGION_COLUMNS, **answer, **{f"p_{name}": float for name in model.classes}}
 
 
 def answer_blocks(
@@ -142,7 +150,7 @@ def answer_blocks(
     from genomamba.pipelines.region_rows import region_columns
 
     model = scorer.model
-    names = ["predicted"] + ([] if model.is_regression else [f"p_{name}" for name in model.classes])
+    names = ["predicted", *(f"p_{name}" for name in model.classes)]
     for start in range(0, len(rows), AT_ONCE):
         block = rows[start : start + AT_ONCE]
         found: Columns = {**region_columns(block), **{name: [None] * len(block) for name in names}}
@@ -162,36 +170,29 @@ def answer_blocks(
         progress(len(block))
 
 
-def tsv_lines(blocks: Iterator[Columns]) -> Iterator[str]:
+def tsv_lines(names: Iterable[str], blocks: Iterator[Columns]) -> Iterator[str]:
     """A header, and a line per record; NA where there is no answer."""
 
     def text(value: Any) -> str:
         return "NA" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
-    for number, columns in enumerate(blocks):
-        if number == 0:
-            yield "\t".join(columns) + "\n"
+    yield "\t".join(names) + "\n"
+    for columns in blocks:
         yield "".join("\t".join(map(text, row)) + "\n" for row in zip(*columns.values(), strict=True))
 
 
-def write_parquet(path: str, blocks: Iterator[Columns], *, predicted: Literal["number", "class"]) -> None:
+def write_parquet(path: str, columns: Mapping[str, type], blocks: Iterator[Columns]) -> None:
     """The same, with nulls."""
     import pyarrow
     import pyarrow.parquet
 
     from genomamba.files import whole_file
 
-    with whole_file(path) as temporary:
-        first = next(blocks)
-        kinds = {"start": pyarrow.int64(), "end": pyarrow.int64()}
-        kinds |= {name: pyarrow.float64() for name in first if name.startswith("p_")}
-        if predicted == "number":
-            kinds["predicted"] = pyarrow.float64()
-        schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in first])
-        with pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
-            writer.write_table(pyarrow.table(first, schema))
-            for block in blocks:
-                writer.write_table(pyarrow.table(block, schema))
+    types = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
+    with whole_file(path) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+        for block in blocks:
+            writer.write_table(pyarrow.table(block, schema))
 
 
 def predict_to_tracks(config: Config, model: TokenModel, reference: Reference, device: torch.device) -> int:

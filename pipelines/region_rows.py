@@ -12,6 +12,14 @@ from genomamba.data.references import Genome
 from genomamba.genome import alphabet
 from genomamba.genome.interval import Interval
 
+REGION_COLUMNS: dict[str, type[str] | type[int]] = {
+    "contig": str,
+    "start": int,
+    "end": int,
+    "strand": str,
+    "name": str,
+    "status": str,
+}
 _BLOCK = 1 << 20
 
 
@@ -44,7 +52,7 @@ def say_statuses(rows: Sequence[Row]) -> None:
 
 
 def region_columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """What is said of each record: as it was read, and its status."""
+    """What is said of each record, as `REGION_COLUMNS` has it: as it was read, and its status."""
     records = [row.region.record for row in rows]
     return {
         "contig": [record.interval.contig for record in records],

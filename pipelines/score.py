@@ -77,7 +77,11 @@ class Config:
     ray_actors: int | None = option("how many; one per CPU, or GPU, of the cluster when not given", None, at_least=1)
     workers: int = option("threads that read windows ahead", 0, short="-@", at_least=0)
     summary: str | None = option("JSON file for the counts by status", None)
-    resume: bool = option("go on with what a stopped run left; the output is the same to the byte", False)
+    resume: bool = option(
+        "go on with what a stopped run left; the output is the same to the byte. One that is finished is refused as "
+        "existing, unless with --force instead",
+        False,
+    )
     force: bool = option("replace an existing output", False)
 
 

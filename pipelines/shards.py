@@ -10,6 +10,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,8 +28,23 @@ def work_folder(output: str) -> Path:
     return Path(f"{output}.shards")
 
 
+def _aside(folder: Path) -> Path:
+    """Where a work folder goes before it is removed."""
+    return folder.with_name(f".{folder.name}.removed")
+
+
+def _remove(folder: Path) -> None:
+    """In one step, so that a kill never leaves a part that could be taken for an unfinished run."""
+    aside = _aside(folder)
+    folder.rename(aside)
+    shutil.rmtree(aside)
+
+
 def check_place(output: str, *others: str | None, resume: bool, force: bool) -> None:
     """Whether a run may write there; called before anything slow is done.
+
+    Clears away what a run was removing when it was killed. An output that is finished counts as existing, also where
+    the run that is asked for resumes.
 
     Args:
         output: of the run.
@@ -44,6 +60,7 @@ def check_place(output: str, *others: str | None, resume: bool, force: bool) -> 
     if resume and force:
         raise ConfigError("--resume keeps what is done and --force removes it", "give one of them", field="resume")
     folder = work_folder(output)
+    shutil.rmtree(_aside(folder), ignore_errors=True)  # another process may be at it
     begun = folder.is_dir() and any(folder.iterdir())
     if begun and not (folder / MANIFEST).is_file() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise OutputError("it is in the way and has no manifest of ours", "move it, or choose another -o", file=folder)
@@ -91,10 +108,9 @@ class Shards:
             for left in self.folder.glob(".*.tmp*"):
                 left.unlink()
             return self
-        if self.folder.is_dir():
-            shutil.rmtree(self.folder)
-        if begun:
-            self._manifest.close()
+        with self._manifest if begun else nullcontext():
+            if self.folder.is_dir():
+                _remove(self.folder)
         try:
             self.folder.mkdir()
         except OSError as error:
@@ -108,9 +124,9 @@ class Shards:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._manifest.close()
-        if error is None or (isinstance(error, UserError) and not self.count()):
-            shutil.rmtree(self.folder)
+        with self._manifest:
+            if error is None or (isinstance(error, UserError) and not self.count()):
+                _remove(self.folder)
 
     def save(self, number: int, content: Any) -> None:
         """Keeps one shard's result; anything that JSON can hold."""

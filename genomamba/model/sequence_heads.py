@@ -121,6 +121,12 @@ class SequenceModel(nn.Module):
         """Calibrated probabilities (B, C), fp32, of logits (B, C)."""
         return ((logits.float() - self.log_weight) / self.temperature).softmax(-1)
 
+    def log_odds(self, logits: Tensor, target: int) -> Tensor:
+        """log p / (1 - p), nats, (B,), fp64, of one class's calibrated p; also where p itself rounds to 0 or 1."""
+        calibrated = (logits.double() - self.log_weight.double()) / self.temperature.double()
+        others = torch.cat([calibrated[:, :target], calibrated[:, target + 1 :]], -1)
+        return calibrated[:, target] - others.logsumexp(-1)
+
     def values(self, outputs: Tensor) -> Tensor:
         """The values (B,), fp32, of a regression's outputs (B, 1)."""
         return outputs.float().squeeze(-1) * self.scale + self.center

@@ -103,11 +103,7 @@ def sequence_mutagenesis(
     """
 
     def answers(sequences: list[Ids]) -> np.ndarray:
-        found = scorer.answers(sequences)
-        if target is None:
-            return found
-        # Not p / (1 - p), of which the denominator is 0 where p rounds to 1.
-        return np.log(found[:, target]) - np.log(np.delete(found, target, axis=1).sum(axis=1))
+        return scorer.answers(sequences) if target is None else scorer.log_odds(sequences, target)
 
     before = answers([ids])[0]
     scores = np.full((ids.size, 4), np.nan)

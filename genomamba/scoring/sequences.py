@@ -50,6 +50,10 @@ class SequenceScorer:
         found = model.values(outputs) if model.is_regression else model.probabilities(outputs.double())
         return found.double().cpu().numpy()
 
+    def log_odds(self, sequences: Sequence[Ids], target: int) -> NDArray[np.float64]:
+        """Calibrated log-odds (N,) of one class, nats."""
+        return self.model.log_odds(self.outputs(sequences).to(self.device), target).cpu().numpy()
+
     @torch.inference_mode()
     def features(self, sequences: Sequence[Ids]) -> Tensor:
         """(N, S, width), fp32, on the CPU: what the head sees for each of its answers."""

@@ -121,7 +121,9 @@ class VariantScorer:
             pending = places, columns
         if pending is not None:
             self._take(*pending, scores)
-        return [score for score in scores if score is not None]
+        found = [score for score in scores if score is not None]
+        assert len(found) == len(windows), "a variant is in no batch"
+        return found
 
     @torch.inference_mode()
     def _read(self, rows: Any, windows: list[VariantWindow]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -13,6 +14,7 @@ from genomamba.tasks.config import Precision
 from genomamba.tasks.costs import MARGIN, DeviceCosts, Method, Work, largest_window, plans, read_costs
 
 GIB = 1 << 30
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, version 2: bytes, or "max"
 
 
 def device_name(device: torch.device) -> str:
@@ -20,10 +22,15 @@ def device_name(device: torch.device) -> str:
 
 
 def free_bytes(device: torch.device) -> int:
-    """What a run may use: what is free on a GPU, all that the machine has on a CPU."""
+    """What a run may use: what is free on a GPU; on a CPU all that the machine has, or its container may take."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = CGROUP_LIMIT.read_text(encoding="ascii").strip()
+    except OSError:  # no such file where nothing is limited
+        return installed
+    return installed if limit == "max" else min(installed, int(limit))
 
 
 def check_fits(work: Work, method: Method, device: torch.device) -> str | None:

@@ -62,6 +62,23 @@ def test_padding_and_neighbours_change_nothing(kind: str, pooling: str, strands:
     assert (model(bases(1, 21)) - among).abs().max() > 1e-4
 
 
+def test_log_odds_by_hand_and_where_probabilities_round() -> None:
+    model = SequenceModel(config("causal"), classes=["a", "b", "c"])
+    model.log_weight.copy_(torch.tensor([0.0, 0.5, -0.5]))
+    model.temperature.fill_(2.0)
+    logits = torch.randn(5, 3)
+    p = model.probabilities(logits).double()
+    for target in range(3):
+        found = model.log_odds(logits, target)
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found, torch.logit(p[:, target]), rtol=1e-5, atol=1e-5)
+    sharp = torch.tensor([[4000.0, 0.0, -9000.0]])
+    assert model.probabilities(sharp).tolist() == [[1.0, 0.0, 0.0]]
+    expected = {0: 2000.25, 1: -2000.25, 2: -4500 + 0.25 - 2000}
+    for target, value in expected.items():
+        assert model.log_odds(sharp, target).item() == pytest.approx(value, rel=1e-12)
+
+
 def other_strand(ids: Tensor) -> Tensor:
     return torch.from_numpy(alphabet.reverse_complement(ids.numpy()).copy()).long()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import subprocess
@@ -13,13 +14,14 @@ import pysam
 import pytest
 import torch
 from matplotlib import image
+from matplotlib.figure import Figure
 from world import RunCli, World, write_reference, write_vcf
 
 from genomamba.genome.interval import Interval
 from genomamba.model.backbone import MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
-from genomamba.pipelines.attribution_pictures import Attribution, heat_map
+from genomamba.pipelines.attribution_pictures import Attribution, heat_map, save
 
 SEQUENCE = "".join(np.random.default_rng(5).choice(list("ACGT"), 60))
 
@@ -83,13 +85,33 @@ def test_pictures_and_a_base_that_is_none(world: World, run_cli: RunCli, tmp_pat
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("failing", ["t.tsv", "logo.png", "map.svg"])
+def test_all_files_appear_or_none(
+    world: World, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    write, draw = Path.write_text, Figure.savefig
+
+    def full(path: object) -> None:
+        if Path(str(path)).name.startswith(f".{failing}."):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", lambda path, *args, **more: (full(path), write(path, *args, **more))[1])
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **more: (full(path), draw(self, path, **more))[1])
+    words = ("attribute", "-r", world.reference, "-m", world.pretrained, "--region", "chrA:5001-5008", "--window", 20)
+    names = {"-o": "t.tsv", "--logo": "logo.png", "--heatmap": "map.svg"}
+    result = run_cli(*words, *(word for option, name in names.items() for word in (option, tmp_path / name)))
+    assert result.code == 2
+    assert result.err.splitlines()[-1].startswith(f"{tmp_path / failing}: it could not be written (No space left")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_heat_map_shows_each_substitution_in_its_place(tmp_path: Path) -> None:
     scores = np.zeros((4, 4))
     scores[np.arange(4), [0, 1, 2, 3]] = np.nan
     scores[1, 3] = -5.0  # C to T is red, G to A blue
     scores[2, 0] = 5.0
     path = tmp_path / "m.png"
-    heat_map(Attribution(Interval("c", 0, 4), "ACGT", scores, "nats", "nats", True), str(path))
+    save(heat_map(Attribution(Interval("c", 0, 4), "ACGT", scores, "nats", "nats", True)), path, path.name)
     pixels = image.imread(path)[..., :3]
     left = pixels[:, : int(0.9 * pixels.shape[1])]  # without the scale
     red = np.argwhere((left[..., 0] > 0.3) & (left[..., 1:].max(-1) < 0.15)).mean(0)

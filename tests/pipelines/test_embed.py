@@ -14,6 +14,7 @@ from genomamba.genome import alphabet
 from genomamba.model.backbone import MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import load_model, save_model
+from genomamba.pipelines import chosen_regions
 
 BED = """\
 chrA\t100\t160\tfirst\t0\t+
@@ -126,6 +127,42 @@ def test_records_without_a_base_have_no_vector(world: World, run_cli: RunCli, tm
     again = run_cli(*words)
     assert (again.code, again.err.startswith(f"{tmp_path}/o.parquet: the output exists; ")) == (2, True)
     assert run_cli(*words, "--force").code == 0
+
+
+@pytest.mark.parametrize("pool", ["mean", "none"])
+@pytest.mark.parametrize("suffix", ["parquet", "npz"])
+@pytest.mark.parametrize("chosen", ["of N", "none"])
+def test_a_file_without_vectors_is_whole(
+    world: World,
+    run_cli: RunCli,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pool: str,
+    suffix: str,
+    chosen: str,
+) -> None:
+    write_reference(tmp_path / "s.fa", {"n": "N" * 50, "b": "ACGTACGT"})
+    (tmp_path / "x.bed").write_text("n\t0\t20\nn\t30\t50\n")
+    common = ("embed", "-r", tmp_path / "s.fa", "-m", world.pretrained, "--pool", pool, "-o")
+    filled, out = tmp_path / f"filled.{suffix}", tmp_path / f"o.{suffix}"
+    assert run_cli(*common, filled).code == 0
+    if chosen == "none":
+        monkeypatch.setattr(chosen_regions, "chosen_regions", lambda *_: [])
+    result = run_cli(*common, out, "-b", tmp_path / "x.bed")
+    assert result.code == 0, result.err
+    records = 2 if chosen == "of N" else 0
+    if suffix == "parquet":
+        assert pq.read_schema(out) == pq.read_schema(filled)
+        table = pq.read_table(out)
+        assert table.num_rows == (records if pool == "mean" else 0)
+        assert table["embedding"].null_count == table.num_rows
+        return
+    with np.load(out) as found, np.load(filled) as other:
+        assert set(found) == set(other) - ({"1"} if pool == "none" else set())
+        assert {name: found[name].dtype.kind for name in found} == {name: other[name].dtype.kind for name in found}
+        assert found["status"].tolist() == ["SKIP_NO_BASES"] * records
+        if pool == "mean":
+            assert found["embedding"].shape == (records, 16)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from world import RunCli, World
 
 from genomamba.model.config import ModelConfig
@@ -89,6 +91,20 @@ def test_plan_lists_every_way_and_names_the_fastest_that_fits(run_cli: RunCli, t
     assert run_cli("plan", *MODEL, "--memory-gib", 0.1, "-o", output).code == 0
     assert len(json.loads(output.read_text())["ways"]) == len(rows)
     assert run_cli("plan", *MODEL, "-o", output).code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1048576\n", MIB), ("max\n", None), (f"{1 << 60}\n", None), (None, None)]
+)
+def test_a_container_has_no_more_than_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, expected: int | None
+) -> None:
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = tmp_path / "memory.max"
+    if text is not None:
+        limit.write_text(text)
+    monkeypatch.setattr(memory_check, "CGROUP_LIMIT", limit)
+    assert memory_check.free_bytes(torch.device("cpu")) == (expected or installed)
 
 
 def test_what_does_not_fit_is_refused_with_what_does(

@@ -18,6 +18,7 @@ from genomamba.genome import alphabet
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import load_model, save_model
 from genomamba.model.sequence_heads import SequenceModel, TokenModel
+from genomamba.pipelines import chosen_regions
 
 BED = """\
 chrA\t100\t160\tfirst\t0\t+
@@ -121,6 +122,22 @@ def test_each_record_of_a_fasta_is_a_sequence(run_cli: RunCli, tmp_path: Path) -
     with torch.no_grad():
         expected = float(model.probabilities(model(ids_of("GGCCA")))[0, 1])
     assert float(rows[3][8]) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("classes", [("no", "yes"), ()])
+def test_a_table_without_rows_has_its_columns(
+    world: World, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...]
+) -> None:
+    sequence_model(tmp_path / "m", classes)
+    words = ("predict", "-r", world.reference, "-m", tmp_path / "m", "--region", "chrA:1-9")
+    assert run_cli(*words, "-o", tmp_path / "one.parquet").code == 0
+    one = run_cli(*words)
+    monkeypatch.setattr(chosen_regions, "chosen_regions", lambda *_: [])
+    result = run_cli(*words)
+    assert (result.code, result.out) == (0, one.out.splitlines(keepends=True)[0])
+    assert run_cli(*words, "-o", tmp_path / "none.parquet").code == 0
+    assert pq.read_schema(tmp_path / "none.parquet") == pq.read_schema(tmp_path / "one.parquet")
+    assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
 
 
 @pytest.mark.parametrize("kind", ["causal", "both strands"])

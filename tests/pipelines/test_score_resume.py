@@ -122,6 +122,51 @@ def test_killed_between_the_output_and_its_index(
     assert content(tmp_path) == whole
 
 
+@pytest.fixture(params=["manifest.json", "publishing", "shard-000000000.json"])
+def killed_while_removing(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, score: Score
+) -> Callable[..., None]:
+    """Scores, and is killed when a folder that is to be removed has lost one file."""
+
+    def removed(folder: Any, **options: Any) -> None:
+        if Path(folder).exists():
+            (Path(folder) / request.param).unlink(missing_ok=True)
+            raise Killed
+
+    def killed(*words: object) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(shards.shutil, "rmtree", removed)
+            with pytest.raises(Killed):
+                score(*words)
+
+    return killed
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--force"])
+def test_killed_while_the_finished_work_is_removed(
+    flag: str, killed_while_removing: Callable[..., None], score: Score, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.vcf.gz"
+    killed_while_removing(out)
+    assert content(tmp_path) == whole
+    again = score(out, flag)
+    if flag == "--resume":
+        assert (again.code, again.err.startswith(f"{out}: the output exists; ")) == (2, True)
+    else:
+        assert again.code == 0, again.err
+    assert content(tmp_path) == whole
+    assert {path.name for path in tmp_path.iterdir()} == set(whole)
+
+
+def test_killed_while_unfinished_work_is_removed(
+    killed_while_removing: Callable[..., None], score: Score, unfinished: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    killed_while_removing(unfinished, "--force")
+    assert score(unfinished).code == 0
+    assert {path.name for path in tmp_path.iterdir()} == set(whole)
+    assert content(tmp_path) == whole
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_keeps_what_is_done(
     number: signal.Signals, score: Score, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,8 +16,10 @@ from genomamba.genome import alphabet
 from genomamba.genome.interval import Interval
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
+from genomamba.model.sequence_heads import SequenceModel
 from genomamba.scoring.causal_mutagenesis import CausalMutagenesis
-from genomamba.scoring.mutagenesis import SiteMutagenesis
+from genomamba.scoring.mutagenesis import SiteMutagenesis, sequence_mutagenesis
+from genomamba.scoring.sequences import SequenceScorer
 
 SEQUENCE = "".join(np.random.default_rng(0).choice(list("ACGTACGTacgtN"), 70))
 CPU = torch.device("cpu")
@@ -125,3 +127,21 @@ def test_a_masked_model_is_asked_for_the_hidden_base(reader: WindowReader, equiv
         assert own.sum() == 1
         assert expected[own] == pytest.approx(0)
         np.testing.assert_allclose(found[99][site - 2][~own], expected[~own], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 1e5])
+@torch.no_grad()
+def test_a_class_has_a_score_however_sure_the_model_is(sharpness: float) -> None:
+    model = lively(SequenceModel(ModelConfig(d_model=16, n_layer=1, d_state=4), classes=["no", "yes"]))
+    model.head[-1].weight.mul_(sharpness)
+    ids = alphabet.encode(SEQUENCE[:12].upper())
+    scorer = SequenceScorer(model, batch_size=8, device=CPU)
+    assert (0.0 in scorer.answers([ids])) == (sharpness > 1)
+    found = sequence_mutagenesis(scorer, ids, 1)
+    logits = model(torch.from_numpy(ids)[None])[0].double()
+    seen = 0
+    for place, base, other in mutated(ids, 0, ids.size):
+        change = model(torch.from_numpy(other)[None])[0].double() - logits
+        assert found[place, base - alphabet.A] == pytest.approx(float(change[1] - change[0]), rel=1e-3, abs=1e-4)
+        seen += 1
+    assert np.isfinite(found).sum() == seen > 0

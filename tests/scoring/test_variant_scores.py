@@ -252,6 +252,14 @@ def test_every_variant_is_in_one_batch_of_its_like(reference: Reference, variant
             assert max(longest) <= 1.2 * min(longest)
 
 
+def test_a_variant_without_a_batch_does_not_shift_the_others(
+    reference: Reference, variants: list[Variant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genomamba.scoring.variants.batches", lambda *given: list(batches(*given))[1:])
+    with pytest.raises(AssertionError, match="a variant is in no batch"):
+        scores(causal(), reference, variants)
+
+
 def test_a_batch_that_does_not_fit_is_halved_where_the_size_is_planned(
     reference: Reference, variants: list[Variant], monkeypatch: pytest.MonkeyPatch
 ) -> None:
