@@ -24,7 +24,7 @@ from genomamba.kernels.selective_scan.triton_launch import scan_forward
 
 # Bytes of scratch of the scan's backward. More fills the GPU better; what the block does not keep leaves room.
 _SCRATCH = 1 << 30
-# Bytes of the projected input up to which it is kept. Computing it again costs a twentieth of a step.
+# Bytes of the projected input up to which it is kept. Short windows have the memory.
 _SMALL = 1 << 28
 _CHUNK = 256
 
@@ -140,7 +140,6 @@ class _Block(torch.autograd.Function):
                     _SCRATCH // 4,
                 )  # fmt: skip
                 d_normed, d_in_proj, d_in_bias, d_out_proj = found
-                d_normed = found.d_normed
             else:
                 if p is None:
                     p = F.linear(normed, shared.in_proj, shared.in_bias)
@@ -161,7 +160,7 @@ class _Block(torch.autograd.Function):
                 d_out_proj = outer(d_out, y)
                 del y, dy, p
                 d_in_proj = outer(dp, normed)
-                d_in_bias = dp.flatten(0, 1).sum(0) if in_bias is not None else in_proj
+                d_in_bias = None if in_bias is None else dp.flatten(0, 1).sum(0)
                 d_normed = dp @ shared.in_proj
                 del dp
             del normed
@@ -172,7 +171,7 @@ class _Block(torch.autograd.Function):
             None if ctx.residual_dtype is None else d_sum.to(ctx.residual_dtype),
             d_norm.to(norm_weight.dtype),
             d_in_proj.to(in_proj.dtype),
-            None if in_bias is None else d_in_bias.to(in_bias.dtype),
+            None if in_bias is None or d_in_bias is None else d_in_bias.to(in_bias.dtype),
             d_out_proj.to(out_proj.dtype),
             None if out_bias is None else d_out.flatten(0, 1).sum(0).to(out_bias.dtype),
             None,
