@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from genomamba.kernels.causal_conv1d.triton import conv_backward, conv_forward
 from genomamba.kernels.mamba_block.api import Direction
-from genomamba.kernels.selective_scan.triton_launch import Gradients, Inputs, scan_backward
+from genomamba.kernels.selective_scan.triton_backward import Gradients, scan_backward
+from genomamba.kernels.selective_scan.triton_launch import Inputs
 
 
 class Edges(NamedTuple):

@@ -17,13 +17,8 @@ if importlib.util.find_spec("triton") is None:
 
 import triton
 
-from genomamba.kernels.selective_scan.triton_launch import (
-    Gradients,
-    Inputs,
-    output_shapes,
-    scan_backward,
-    scan_forward,
-)
+from genomamba.kernels.selective_scan.triton_backward import Gradients, scan_backward
+from genomamba.kernels.selective_scan.triton_launch import Inputs, output_shapes, scan_forward
 
 MAX_STATES = 256
 

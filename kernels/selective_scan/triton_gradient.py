@@ -17,7 +17,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from genomamba.kernels.selective_scan.triton_forward import (
+from genomamba.kernels.selective_scan.triton_lanes import (
+    kept_state,
+    load_row_lanes,
+    partners,
+    prefetch,
+    prefetch_tokens,
+    sum_over_lanes,
+)
+from genomamba.kernels.selective_scan.triton_steps import (
     LOG2E,
     cut,
     load_row,
@@ -27,14 +35,6 @@ from genomamba.kernels.selective_scan.triton_forward import (
     store_row,
     wall_before,
     zeros_like_state,
-)
-from genomamba.kernels.selective_scan.triton_lanes import (
-    kept_state,
-    load_row_lanes,
-    partners,
-    prefetch,
-    prefetch_tokens,
-    sum_over_lanes,
 )
 
 LN2 = tl.constexpr(0.6931471805599453)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from genomamba.kernels.selective_scan.triton_forward import (
+from genomamba.kernels.selective_scan.triton_lanes import keep_state, kept_state, lane_state, partners
+from genomamba.kernels.selective_scan.triton_steps import (
     LOG2E,
     cut,
     load_group,
@@ -20,7 +21,6 @@ from genomamba.kernels.selective_scan.triton_forward import (
     wall_before,
     zeros_like_state,
 )
-from genomamba.kernels.selective_scan.triton_lanes import keep_state, kept_state, lane_state, partners
 
 
 @triton.jit(do_not_specialize=["L", "D", "n_chunks", "c0", "slab_chunks", "most_chunks", "row_first", "row_count"])

@@ -1,0 +1,185 @@
+"""The launches of a scan's backward on a GPU; triton_rebuild and triton_gradient hold the kernels."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from genomamba.kernels.selective_scan import triton_gradient as gradient_kernels
+from genomamba.kernels.selective_scan import triton_rebuild as rebuild_kernels
+from genomamba.kernels.selective_scan.triton_launch import (
+    LANES,
+    Inputs,
+    Plan,
+    coupling_rows,
+    launch_flags,
+    plan,
+    present,
+    strides_of,
+    wall_marks,
+)
+
+
+class Gradients(NamedTuple):
+    """Where the backward writes. Rows of dB and dC may lie apart, those of dz a multiple of D; else contiguous."""
+
+    du: Tensor  # (B, L, D)
+    ddt: Tensor  # (B, L, D)
+    dB: Tensor  # (B, L, N)
+    dC: Tensor  # (B, L, N)
+    dz: Tensor | None  # (B, L, D)
+    y: Tensor | None = None  # (B, L, D): the output once more, for whoever did not keep it
+
+
+class Sums(NamedTuple):
+    """The gradients that are sums over tokens, fp32."""
+
+    dA: Tensor  # (D, N)
+    dD: Tensor  # (D,)
+    d_bias: Tensor  # (D,)
+    d_initial: Tensor  # (B, D, N)
+
+
+def scan_backward(
+    dy: Tensor,
+    d_final: Tensor | None,
+    entering: Tensor,
+    given: Inputs,
+    into: Gradients,
+    scratch: int | None = None,
+) -> Sums:
+    """Writes the gradients per token to ``into`` and returns the others; not for empty inputs.
+
+    ``scratch`` is how many bytes of it may be used. A gigabyte fills a large GPU; unless given, it is less where
+    the inputs are so large that memory is what runs short.
+    """
+    u, dt, A, B, C, D, z, dt_bias, _, reset, dt_softplus, reverse = given
+    batch, length, channels = u.shape
+    states = A.shape[1]
+    cut = plan(batch, length, channels, states)
+    padded, tile, blocks = cut.padded, cut.backward_tile, triton.cdiv(channels, LANES)
+    walls, chunk_walls = wall_marks(reset, reverse, cut)
+    flags = launch_flags(length, channels, LANES, cut.keep, dt_bias, dt_softplus, walls, reverse)
+    shape = {"NP": padded, "N": tile, "BD": LANES, "num_warps": 1}
+    walls, chunk_walls = present(walls, u), present(chunk_walls, u)
+    if d_final is None:
+        d_final = u.new_zeros((batch, channels, states), dtype=torch.float32)
+    elif reset is not None and reverse:
+        d_final = d_final.masked_fill(reset[:, 0, None, None], 0.0)
+    carry = _to_lanes(d_final.transpose(1, 2), cut, blocks)
+    most = _slab_chunks(cut, batch, channels, u.device, scratch or _scratch(u, cut))
+    width = blocks * LANES
+    kept = u.new_empty((batch, most, cut.chunk // cut.keep, padded, width), dtype=torch.float32)
+    asked = u.new_empty((batch, most, padded, width), dtype=torch.float32)
+    sums = u.new_empty((batch, most, channels), dtype=torch.float32)
+    parts = u.new_empty((blocks, batch, most * cut.chunk, 2, tile), dtype=torch.float32)
+    part_A = u.new_zeros((batch, most, padded, width), dtype=torch.float32)
+    part_skip, part_bias = u.new_zeros((2, batch, most, channels), dtype=torch.float32)
+    tile_sums = [u, u, u]
+    if padded > tile:
+        size = (batch, most * cut.chunk, channels)
+        tile_sums = [u.new_empty(size, dtype=torch.float32) for _ in range(3)]
+    strides = (*u.stride(), *dt.stride(), *strides_of(z), *dy.stride())
+    scaled_A = _scaled_A(A, cut, blocks)
+    with torch.cuda.device_of(u):
+        for c0 in reversed(range(0, cut.n_chunks, most)):
+            here = min(most, cut.n_chunks - c0)
+            steps = here * cut.chunk
+            start, end = c0 * cut.chunk, min(length, c0 * cut.chunk + steps)
+            if reverse:
+                start, end = length - end, length - start
+            coupling = coupling_rows(B[:, start:end], C[:, start:end], padded)
+            cuts = (cut.chunk, c0, here, most, start, end - start)
+            grid = (blocks * here * batch,)
+            rebuild_kernels.rebuild_kernel[(*grid, padded // tile)](
+                u, dt, scaled_A, coupling, present(z, u), present(dt_bias, u), walls, dy, entering, kept, asked, sums,
+                part_skip, length, channels, cut.n_chunks, *cuts, *strides,
+                K=cut.keep, U=cut.rebuild_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None, **shape, **flags,
+            )  # fmt: skip
+            rebuild_kernels.adjoint_carry_kernel[(blocks, padded, batch)](
+                asked, sums, A, chunk_walls, carry, channels, states, cut.n_chunks, c0, here, *A.stride(),
+                U=16, HAS_WALLS=reset is not None, **shape,
+            )  # fmt: skip
+            for n0 in range(0, padded, tile):
+                gradient_kernels.gradient_kernel[grid](
+                    u, dt, scaled_A, coupling, present(D, u), present(z, u), present(dt_bias, u), walls, dy, kept,
+                    asked, into.du, into.ddt, present(into.dz, u), present(into.y, u), parts, part_A, part_bias,
+                    *tile_sums, length, channels, n0, *cuts, *strides,
+                    K=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None, HAS_Y=into.y is not None,
+                    DZ_ROW=1 if into.dz is None else into.dz.stride(1) // channels,
+                    FIRST=n0 == 0, LAST=n0 + tile == padded,
+                    ASM=not triton.knobs.runtime.interpret, maxnreg=cut.backward_registers, **shape, **flags,
+                )  # fmt: skip
+                rows = 16
+                gradient_kernels.coupling_sum_kernel[(triton.cdiv(batch * steps, rows),)](
+                    parts, into.dB, into.dC, length, states, batch * steps, steps, c0 * cut.chunk, blocks, n0,
+                    *into.dB.stride()[:2], *into.dC.stride()[:2],
+                    N=tile, ROWS=rows, REVERSE=reverse, num_warps=2,
+                )  # fmt: skip
+    return Sums(
+        _from_lanes(part_A.sum((0, 1))[None], cut, blocks, states, channels)[0].T,
+        part_skip.sum((0, 1)),
+        part_bias.sum((0, 1)),
+        _from_lanes(carry, cut, blocks, states, channels).transpose(1, 2),
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def _lane_order(blocks: int, tile: int, padded: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where each register and lane of the backward's lane order lies in (padded, blocks * 32), and the inverse."""
+    register = torch.arange(padded)[:, None, None]
+    block = torch.arange(blocks)[None, :, None]
+    lane = torch.arange(LANES)[None, None, :]
+    half = tile // 2
+    channel = block * LANES + (lane ^ (register % tile // half * 16))
+    state = register // tile * tile + lane // 16 * half + (register % half ^ (lane & (half - 1) & 4))
+    order = (state * (blocks * LANES) + channel).flatten()
+    return order.to(device), order.argsort().to(device)
+
+
+def _to_lanes(states: Tensor, cut: Plan, blocks: int) -> Tensor:
+    """(B, N, D) to lane order, (B, padded, blocks * 32), zero where padded."""
+    batch, count, channels = states.shape
+    full = states.new_zeros((batch, cut.padded, blocks * LANES), dtype=torch.float32)
+    full[:, :count, :channels] = states
+    order, _ = _lane_order(blocks, cut.backward_tile, cut.padded, states.device)
+    return full.flatten(1)[:, order].view_as(full)
+
+
+def _from_lanes(lanes: Tensor, cut: Plan, blocks: int, states: int, channels: int) -> Tensor:
+    """What `_to_lanes` was given."""
+    _, inverse = _lane_order(blocks, cut.backward_tile, cut.padded, lanes.device)
+    return lanes.flatten(1)[:, inverse].view_as(lanes)[:, :states, :channels]
+
+
+def _scaled_A(A: Tensor, cut: Plan, blocks: int) -> Tensor:
+    """A log2(e) in lane order as `kept_state` reads it: (tiles, blocks, tile / 4, lanes, 4)."""
+    lanes = _to_lanes(A.T[None] * math.log2(math.e), cut, blocks)
+    tile = cut.backward_tile
+    return lanes.view(cut.padded // tile, tile // 4, 4, blocks, LANES).permute(0, 3, 1, 4, 2).contiguous()
+
+
+def _scratch(u: Tensor, cut: Plan) -> int:
+    large = u.numel() * u.element_size() >= 1 << 30
+    return max(1, cut.padded // 16) * ((240 << 20) if large else (1 << 30))
+
+
+def _slab_chunks(cut: Plan, batch: int, channels: int, device: torch.device, scratch: int) -> int:
+    """Chunks of one slab of the backward: what fits its scratch, rounded down to whole waves of programs."""
+    blocks = triton.cdiv(channels, LANES)
+    per_token = 4 * LANES * cut.padded // cut.keep + 8 * cut.backward_tile
+    if cut.padded > cut.backward_tile:
+        per_token += 12 * LANES
+    fitting = scratch // (per_token * batch * blocks * cut.chunk)
+    if cut.n_chunks <= fitting + fitting // 2:
+        return cut.n_chunks
+    if device.type == "cuda":
+        wave = 8 * torch.cuda.get_device_properties(device).multi_processor_count
+        waves = fitting * blocks * batch // wave
+        fitting = waves * wave // (blocks * batch) if waves else fitting
+    return max(1, fitting)

@@ -1,0 +1,166 @@
+"""What one step of the scan is made of, in the forward's and the backward's kernels.
+
+Numbers that change from call to call are not compiled into a kernel (`do_not_specialize`), or each would
+compile anew.
+"""
+
+# ruff: noqa: RUF005 (Triton tuples grow by addition)
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LOG2E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def softplus(x):
+    """max(x, 0) + log1p(exp(-|x|)); log1p(e)/e is a polynomial of degree 8, within 1.4e-7 on [0, 1]."""
+    e = tl.exp2(-tl.abs(x) * LOG2E)
+    p = 0.005105825802883986
+    p = p * e - 0.02899195640092088
+    p = p * e + 0.0773807383940136
+    p = p * e - 0.13590600236546665
+    p = p * e + 0.19071309583871357
+    p = p * e - 0.24833945456988804
+    p = p * e + 0.33317934322014175
+    p = p * e - 0.49999435690456595
+    p = p * e + 0.9999999651599156
+    return tl.maximum(x, 0.0) + e * p
+
+
+@triton.jit
+def sigmoid(x):
+    return 1.0 / (1.0 + tl.exp2(-x * LOG2E))
+
+
+@triton.jit
+def load_row(ptr, mask, MASKED: tl.constexpr):
+    """One token's channels, fp32; zero where masked."""
+    if MASKED:
+        return tl.load(ptr, mask=mask, other=0.0).to(tl.float32)
+    return tl.load(ptr).to(tl.float32)
+
+
+@triton.jit
+def store_row(ptr, value, mask, MASKED: tl.constexpr):
+    if MASKED:
+        tl.store(ptr, value, mask=mask)
+    else:
+        tl.store(ptr, value)
+
+
+@triton.jit
+def load_group(ptr, aside, stride, i, steps, live, U: tl.constexpr, MASK_L: tl.constexpr, MASKED: tl.constexpr):
+    """The rows of U steps from step i on, as they lie in memory: for each, a vector per channel group."""
+    out = ()
+    for j in tl.static_range(U):
+        for side in tl.static_range(len(live)):
+            at = ptr + j * stride + side * aside
+            if MASKED:
+                valid = live[side] & (i + j < steps) if MASK_L else live[side]
+                out = out + (tl.load(at, mask=valid, other=0.0),)
+            else:
+                out = out + (tl.load(at),)
+    return out
+
+
+@triton.jit
+def load_spread(
+    row,
+    last,
+    stride,
+    lane,
+    U: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    BOTH: tl.constexpr,
+    MASK_L: tl.constexpr,
+):
+    """B, and C with `BOTH`, of U steps: number k in lane k % 32 of vector k // 32.
+
+    Where steps may be missing, those after step `last` are given its numbers; their x is zero.
+    """
+    SIZE: tl.constexpr = 2 * N if BOTH else N
+    out = ()
+    for j in tl.static_range(U):
+        for q in tl.static_range((SIZE + 31) // 32):
+            k = (q * 32 + lane) % SIZE
+            step = tl.minimum(j, last) if MASK_L else j
+            out = out + (tl.load(row + step * stride + tl.where(k < N, k, k - N + NP)),)
+    return out
+
+
+@triton.jit
+def shared(spread, j: tl.constexpr, k: tl.constexpr, SIZE: tl.constexpr):
+    """Number k of step j, in every lane."""
+    return tl.gather(spread[j * ((SIZE + 31) // 32) + k // 32], tl.full((32,), k % 32, tl.int32), 0)
+
+
+@triton.jit
+def load_decay(A, d, mask, n0, a_sd, a_sn, n_real, N: tl.constexpr):
+    """A log2(e) of N states from n0 on; zero beyond the real ones, whose coupling is zero too."""
+    out = ()
+    for n in tl.static_range(N):
+        ptr = A + d * a_sd + (n0 + n) * a_sn
+        out = out + (tl.load(ptr, mask=mask & (n0 + n < n_real), other=0.0).to(tl.float32) * LOG2E,)
+    return out
+
+
+@triton.jit
+def load_state(ptr, D, mask, N: tl.constexpr, MASKED: tl.constexpr):
+    """N rows of D channels, `ptr` at this lane's channel of the first."""
+    out = ()
+    for n in tl.static_range(N):
+        out = out + (load_row(ptr + n * D, mask, MASKED),)
+    return out
+
+
+@triton.jit
+def store_state(ptr, h, D, mask, N: tl.constexpr):
+    for n in tl.static_range(N):
+        tl.store(ptr + n * D, h[n], mask=mask)
+
+
+@triton.jit
+def zeros_like_state(d, N: tl.constexpr):
+    out = ()
+    for _ in tl.static_range(N):
+        out = out + (tl.zeros(d.shape, tl.float32),)
+    return out
+
+
+@triton.jit
+def step_size(raw, bias, valid, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr, MASKED: tl.constexpr):
+    """dt from its raw value; zero on masked steps, which then leave the state as it is."""
+    dt = raw
+    if HAS_BIAS:
+        dt = dt + bias
+    if SOFTPLUS:
+        dt = softplus(dt)
+    if MASKED:
+        dt = tl.where(valid, dt, 0.0)
+    return dt
+
+
+@triton.jit
+def advance(h, dt, x, decay, row, N: tl.constexpr):
+    """One step of the recurrence: exp(dt A) h + x B."""
+    out = ()
+    for n in tl.static_range(N):
+        out = out + (tl.exp2(dt * decay[n]) * h[n] + x * row[n],)
+    return out
+
+
+@triton.jit
+def cut(h, wall, N: tl.constexpr):
+    """Zero where there is a wall, by selection: no NaN or inf passes."""
+    out = ()
+    for n in tl.static_range(N):
+        out = out + (tl.where(wall != 0, 0.0, h[n]),)
+    return out
+
+
+@triton.jit
+def wall_before(walls, b, i, L):
+    return tl.load(walls + b * L + i, mask=i < L, other=0)
