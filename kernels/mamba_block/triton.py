@@ -27,6 +27,8 @@ _SCRATCH = 1 << 30
 # Bytes of the projected input up to which it is kept. Short windows have the memory.
 _SMALL = 1 << 28
 _CHUNK = 256
+# Of a GPU's memory, the part that the scan's states may take in each block and direction.
+_FINE_SHARE = 64
 
 
 def mamba_block_triton(
@@ -56,8 +58,14 @@ def mamba_block_triton(
     per_token = x.shape[0] * in_proj.shape[0] * dtype.itemsize
     # Whole chunks of the scan; a slab longer than L is L.
     slab = max(_CHUNK, slab_bytes // max(1, per_token) // _CHUNK * _CHUNK)
-    options = _Options(tuple(reverse), eps, dtype, slab, torch.is_grad_enabled())
+    fine = min(slab_bytes, _device_bytes(x.device) // _FINE_SHARE)
+    options = _Options(tuple(reverse), eps, dtype, slab, torch.is_grad_enabled(), fine)
     return _Block.apply(x, residual, norm_weight, in_proj, in_bias, out_proj, out_bias, reset, options, *weights)
+
+
+def _device_bytes(device: torch.device) -> int:
+    """All the memory of a GPU; in the interpreter, without one, as if it were a large one."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 1 << 37
 
 
 class _Options(NamedTuple):
@@ -66,6 +74,7 @@ class _Options(NamedTuple):
     dtype: torch.dtype  # of the projections
     slab: int  # tokens
     keep: bool  # whether there may be a backward
+    fine: int  # bytes that the states of the scan may take which spare the backward to rebuild them
 
 
 class _Block(torch.autograd.Function):
@@ -89,7 +98,8 @@ class _Block(torch.autograd.Function):
         states: list[list[Tensor | None]] = []
         with torch.autocast(x.device.type, enabled=False):
             shared = _shared(in_proj, in_bias, out_proj, out_bias, reset, options.dtype)
-            normed, stream = norm_forward(x, norm_weight, residual, options.eps, options.dtype)
+            sums = residual is not None or x.dtype != torch.float32
+            normed, stream = norm_forward(x, norm_weight, residual, options.eps, options.dtype, keep_stream=sums)
             if normed.shape[1] > options.slab:
                 out, states, entering = forward_in_slabs(
                     normed, shared, directions, options.reverse, options.slab, options.keep
@@ -101,7 +111,9 @@ class _Block(torch.autograd.Function):
                 total, entering = None, []
                 for direction, backwards in zip(directions, options.reverse, strict=True):
                     u = convolve(p, direction, reset, backwards)
-                    y, _, chunks = scan_forward(read(p, direction, reset, backwards, u=u).scan, keep=options.keep)
+                    reading = read(p, direction, reset, backwards, u=u)
+                    y, _, chunks = scan_forward(reading.scan, keep=options.keep, fine_bytes=options.fine)
+                    del reading
                     entering.append([chunks])
                     convolved.append(u if small else None)
                     total = y if total is None else total.add_(y)
@@ -137,7 +149,7 @@ class _Block(torch.autograd.Function):
                 entering, states = _apart(rest, ctx.pieces)
                 found, d_weights = backward_in_slabs(
                     d_out, normed, shared, directions, options.reverse, options.slab, states, entering,
-                    _SCRATCH // 4,
+                    _SCRATCH // 2,
                 )  # fmt: skip
                 d_normed, d_in_proj, d_in_bias, d_out_proj = found
             else:

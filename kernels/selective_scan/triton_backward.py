@@ -55,8 +55,8 @@ def scan_backward(
 ) -> Sums:
     """Writes the gradients per token to ``into`` and returns the others; not for empty inputs.
 
-    ``scratch`` is how many bytes of it may be used. A gigabyte fills a large GPU; unless given, it is less where
-    the inputs are so large that memory is what runs short.
+    ``entering`` is what the forward returned. ``scratch`` is how many bytes of it may be used. A gigabyte fills a
+    large GPU; unless given, it is less where the inputs are so large that memory is what runs short.
     """
     u, dt, A, B, C, D, z, dt_bias, _, reset, dt_softplus, reverse = given
     batch, length, channels = u.shape
@@ -72,52 +72,59 @@ def scan_backward(
     elif reset is not None and reverse:
         d_final = d_final.masked_fill(reset[:, 0, None, None], 0.0)
     carry = _to_lanes(d_final.transpose(1, 2), cut, blocks)
-    most = _slab_chunks(cut, batch, channels, u.device, scratch or _scratch(u, cut))
     width = blocks * LANES
-    kept = u.new_empty((batch, most, cut.chunk // cut.keep, padded, width), dtype=torch.float32)
-    asked = u.new_empty((batch, most, padded, width), dtype=torch.float32)
+    whole = entering.dim() == 5  # the fine states of all of L, which is then one chunk
+    if whole:
+        chunk, n_chunks, most = cut.span, 1, 1
+        kept, asked = entering, carry
+    else:
+        chunk, n_chunks = cut.chunk, cut.n_chunks
+        most = _slab_chunks(cut, batch, channels, u.device, scratch or _scratch(u, cut))
+        kept = u.new_empty((batch, most, chunk // cut.keep, padded, width), dtype=torch.float32)
+        asked = u.new_empty((batch, most, padded, width), dtype=torch.float32)
     sums = u.new_empty((batch, most, channels), dtype=torch.float32)
-    parts = u.new_empty((blocks, batch, most * cut.chunk, 2, tile), dtype=torch.float32)
+    parts = u.new_empty((blocks, batch, most * chunk, 2, tile), dtype=torch.float32)
     part_A = u.new_zeros((batch, most, padded, width), dtype=torch.float32)
     part_skip, part_bias = u.new_zeros((2, batch, most, channels), dtype=torch.float32)
     tile_sums = [u, u, u]
     if padded > tile:
-        size = (batch, most * cut.chunk, channels)
+        size = (batch, most * chunk, channels)
         tile_sums = [u.new_empty(size, dtype=torch.float32) for _ in range(3)]
     strides = (*u.stride(), *dt.stride(), *strides_of(z), *dy.stride())
     scaled_A = _scaled_A(A, cut, blocks)
     with torch.cuda.device_of(u):
-        for c0 in reversed(range(0, cut.n_chunks, most)):
-            here = min(most, cut.n_chunks - c0)
-            steps = here * cut.chunk
-            start, end = c0 * cut.chunk, min(length, c0 * cut.chunk + steps)
+        for c0 in reversed(range(0, n_chunks, most)):
+            here = min(most, n_chunks - c0)
+            steps = here * chunk
+            start, end = c0 * chunk, min(length, c0 * chunk + steps)
             if reverse:
                 start, end = length - end, length - start
             coupling = coupling_rows(B[:, start:end], C[:, start:end], padded)
-            cuts = (cut.chunk, c0, here, most, start, end - start)
+            cuts = (chunk, c0, here, most, start, end - start)
             grid = (blocks * here * batch,)
-            rebuild_kernels.rebuild_kernel[(*grid, padded // tile)](
-                u, dt, scaled_A, coupling, present(z, u), present(dt_bias, u), walls, dy, entering, kept, asked, sums,
-                part_skip, length, channels, cut.n_chunks, *cuts, *strides,
-                K=cut.keep, U=cut.rebuild_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None, **shape, **flags,
-            )  # fmt: skip
-            rebuild_kernels.adjoint_carry_kernel[(blocks, padded, batch)](
-                asked, sums, A, chunk_walls, carry, channels, states, cut.n_chunks, c0, here, *A.stride(),
-                U=16, HAS_WALLS=reset is not None, **shape,
-            )  # fmt: skip
+            if not whole:
+                rebuild_kernels.rebuild_kernel[(*grid, padded // tile)](
+                    u, dt, scaled_A, coupling, present(z, u), present(dt_bias, u), walls, dy, entering, kept, asked,
+                    sums, part_skip, length, channels, n_chunks, *cuts, *strides,
+                    K=cut.keep, U=cut.rebuild_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None, **shape, **flags,
+                )  # fmt: skip
+                rebuild_kernels.adjoint_carry_kernel[(blocks, padded, batch)](
+                    asked, sums, A, chunk_walls, carry, channels, states, n_chunks, c0, here, *A.stride(),
+                    U=16, HAS_WALLS=reset is not None, **shape,
+                )  # fmt: skip
             for n0 in range(0, padded, tile):
                 gradient_kernels.gradient_kernel[grid](
                     u, dt, scaled_A, coupling, present(D, u), present(z, u), present(dt_bias, u), walls, dy, kept,
                     asked, into.du, into.ddt, present(into.dz, u), present(into.y, u), parts, part_A, part_bias,
-                    *tile_sums, length, channels, n0, *cuts, *strides,
+                    part_skip, *tile_sums, length, channels, n0, *cuts, *strides,
                     K=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None, HAS_Y=into.y is not None,
                     DZ_ROW=1 if into.dz is None else into.dz.stride(1) // channels,
-                    FIRST=n0 == 0, LAST=n0 + tile == padded,
+                    FIRST=n0 == 0, LAST=n0 + tile == padded, WHOLE=whole,
                     ASM=not triton.knobs.runtime.interpret, maxnreg=cut.backward_registers, **shape, **flags,
                 )  # fmt: skip
                 rows = 16
                 gradient_kernels.coupling_sum_kernel[(triton.cdiv(batch * steps, rows),)](
-                    parts, into.dB, into.dC, length, states, batch * steps, steps, c0 * cut.chunk, blocks, n0,
+                    parts, into.dB, into.dC, length, states, batch * steps, steps, c0 * chunk, blocks, n0,
                     *into.dB.stride()[:2], *into.dC.stride()[:2],
                     N=tile, ROWS=rows, REVERSE=reverse, num_warps=2,
                 )  # fmt: skip

@@ -16,6 +16,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from genomamba.kernels.selective_scan.triton_lanes import keep_channel
 from genomamba.kernels.selective_scan.triton_steps import (
     LOG2E,
     advance,
@@ -219,6 +220,7 @@ def output_kernel(
     dt_bias,
     walls,
     states,
+    kept,
     sum_y,
     y,
     final,
@@ -256,10 +258,12 @@ def output_kernel(
     FIRST: tl.constexpr,
     LAST: tl.constexpr,
     KEEP: tl.constexpr,
+    FINE: tl.constexpr,
 ):
     """y of a span of chunks from the state that enters its first, and the final state.
 
-    With KEEP the states that enter the other chunks are written beside the first's.
+    With KEEP the states that enter the other chunks are written beside the first's. With FINE, one span and one
+    channel per lane, the state before every U-th step goes to `kept` as triton_rebuild would write it.
 
     With more states than one tile holds, one launch per tile adds to `sum_y` (fp32), and the last gates.
     """
@@ -304,7 +308,11 @@ def output_kernel(
         zs = load_group(z_ptr, 32 * z_sd, way * z_sl, 0, steps, live, U, MASK_L, MASKED)
     spread = load_spread(row_ptr, steps - 1, way * (2 * NP), lane, U, N, NP, True, MASK_L)
     keep_at = chunk
+    kept_ptr = kept + ((b * (span // U) * (NP // N) + n0 // N) * blocks + pid % blocks) * (N * BD)
     for i in range(0, steps, U):
+        if FINE:
+            keep_channel(kept_ptr, h[0], lane, N)
+            kept_ptr += blocks.to(tl.int64) * (NP * BD)
         if KEEP:  # noqa: SIM102 (known when compiled; the other when run)
             if i == keep_at:
                 keep_at += chunk

@@ -72,6 +72,7 @@ def gradient_kernel(
     d_coupling,
     dA,
     d_bias,
+    d_skip,
     sum_y,
     sum_x,
     sum_a,
@@ -113,12 +114,16 @@ def gradient_kernel(
     ASM: tl.constexpr,
     FIRST: tl.constexpr,
     LAST: tl.constexpr,
+    WHOLE: tl.constexpr,
 ):
     """Every gradient of a chunk. Per token, partial over BD channels: `d_coupling` (blocks, B, slab, 2, N).
 
     Grown from slab to slab: `dA` (B, most_chunks, NP, blocks, BD), `d_bias` (B, most_chunks, D). With more states than
     one tile holds, one launch per tile adds the three sums over states to `sum_y`, `sum_x` and `sum_a`
     (fp32, (B, slab, D)), and the last one finishes du, ddt and dz from them.
+
+    With WHOLE the one chunk is all of L: `asked` gets the gradient of the state that enters it, and `d_skip`
+    (B, 1, D), which grows in the rebuild else, grows here.
     """
     MASKED: tl.constexpr = MASK_L or MASK_D
     blocks = tl.cdiv(D, BD)
@@ -149,6 +154,7 @@ def gradient_kernel(
     g = load_state(asked + lanes, blocks * BD, live, N, False)
     grad_A = zeros_like_state(d, N)
     grad_bias = tl.zeros((BD,), tl.float32)
+    grad_skip = tl.zeros((BD,), tl.float32)
     for r in range(0, groups):
         group = groups - 1 - r
         i0 = group * K
@@ -309,6 +315,8 @@ def gradient_kernel(
                 du_t = deltas[j] * du_t
                 if HAS_SKIP:
                     du_t += skip * grads[j]
+                    if WHOLE:
+                        grad_skip += us[j] * grads[j]
                 if SOFTPLUS:
                     ddt_t = ddt_t * softplus_slope(deltas[j])
                 if MASKED:
@@ -326,6 +334,11 @@ def gradient_kernel(
     if LAST:
         place = (b * most_chunks + s) * D + d
         tl.store(d_bias + place, grad_bias + tl.load(d_bias + place, mask=live, other=0.0), mask=live)
+        if HAS_SKIP and WHOLE:
+            tl.store(d_skip + place, grad_skip, mask=live)
+    if WHOLE:
+        for n in tl.static_range(N):
+            tl.store(asked + grown + n * blocks * BD, g[n])
 
 
 @triton.jit(do_not_specialize=["L", "n_real", "rows", "slab", "first", "blocks"])

@@ -88,6 +88,16 @@ def keep_state(ptr, h, lane, N: tl.constexpr):
 
 
 @triton.jit
+def keep_channel(ptr, h, lane, N: tl.constexpr):
+    """The same from lanes that hold all N states of their own channel."""
+    for k in tl.static_range(N // 4):
+        quad = (lane & (N // 2 - 1) & 4) // 4 ^ (k % (N // 8))
+        at = tl.where(lane // 16 == k // (N // 8), quad * 128 + lane * 4, (N // 8 + quad) * 128 + (lane ^ 16) * 4)
+        four = tl.join(tl.join(h[4 * k], h[4 * k + 2]), tl.join(h[4 * k + 1], h[4 * k + 3]))
+        tl.store(ptr + at[:, None] + tl.arange(0, 4)[None, :], four.reshape(32, 4))
+
+
+@triton.jit
 def kept_state(ptr, lane, N: tl.constexpr):
     """What `keep_state` wrote."""
     at = lane[:, None] * 4 + tl.arange(0, 4)[None, :]

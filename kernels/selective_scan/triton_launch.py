@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,10 @@ from torch import Tensor
 from genomamba.kernels.selective_scan import triton_forward as forward_kernels
 
 LANES = 32
+# Warps that leave little of a large GPU idle.
+_ALONE = 896
+# Warps of the gradient kernel that run at a time on one: 132 multiprocessors, 8 each.
+_WAVE = 1056
 
 
 class Plan(NamedTuple):
@@ -40,7 +45,7 @@ def plan(batch: int, length: int, channels: int, states: int) -> Plan:
     tile = min(padded, 16)
     n_chunks = triton.cdiv(length, chunk)
     # Enough rows and channels fill the GPU by themselves, and no state pass is needed.
-    alone = n_chunks == 1 or columns >= 1536
+    alone = n_chunks == 1 or columns >= _ALONE
     return Plan(
         chunk=chunk,
         n_chunks=n_chunks,
@@ -85,16 +90,33 @@ def output_shapes(given: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def scan_forward(given: Inputs, *, keep: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+def fine_shape(cut: Plan, batch: int, channels: int) -> tuple[int, ...]:
+    """Of the states before every ``keep``-th step, in the backward's lane order."""
+    blocks = triton.cdiv(channels, LANES)
+    return batch, cut.span // cut.keep, cut.padded // cut.backward_tile, blocks, cut.backward_tile * LANES
+
+
+def walks_back(cut: Plan, batch: int, channels: int, most_bytes: int) -> bool:
+    """Whether one warp can walk all of L backwards too, and the states it needs on the way are few enough."""
+    warps = batch * triton.cdiv(channels, LANES)
+    wave = -(-warps // _WAVE) * _WAVE
+    few = 4 * math.prod(fine_shape(cut, batch, channels)) <= most_bytes
+    return cut.n_spans == 1 and 4 * warps >= 3 * wave and few
+
+
+def scan_forward(given: Inputs, *, keep: bool = True, fine_bytes: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final state, and the state that enters each chunk, which the backward needs.
 
-    Without ``keep`` the last may be unwritten.
+    Without ``keep`` the last may be unwritten. Where rows and channels fill a large GPU in the backward too, and
+    up to ``fine_bytes`` of memory, the last are the states before every fourth step instead, in five
+    dimensions: the backward then need not rebuild them.
     """
     u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse = given
     batch, length, channels = u.shape
     states = A.shape[1]
     cut = plan(batch, length, channels, states)
     y, final, entering = output_shapes(given)
+    fine = keep and u.numel() > 0 and walks_back(cut, batch, channels, fine_bytes)
     if u.numel() == 0:
         final.copy_(initial_state) if initial_state is not None else final.zero_()
         return y, final, entering
@@ -123,23 +145,24 @@ def scan_forward(given: Inputs, *, keep: bool = True) -> tuple[Tensor, Tensor, T
                 *A.stride(), *strides_of(initial_state), NP=cut.padded, BD=LANES, U=16,
                 HAS_INITIAL=initial_state is not None, HAS_WALLS=reset is not None, num_warps=1,
             )  # fmt: skip
+        kept = u.new_empty(fine_shape(cut, batch, channels), dtype=torch.float32) if fine else entering
         sum_y = u
         if cut.padded > cut.forward_tile:
             sum_y = u.new_empty(u.shape, dtype=torch.float32)
         for n0 in range(0, cut.padded, cut.forward_tile):
             forward_kernels.output_kernel[(blocks * cut.n_spans * batch,)](
-                u, dt, A, coupling, present(D, u), present(z, u), present(dt_bias, u), walls, entering, sum_y, y,
+                u, dt, A, coupling, present(D, u), present(z, u), present(dt_bias, u), walls, entering, kept, sum_y, y,
                 final, length, channels, states, cut.chunk, cut.n_chunks, cut.span, cut.n_spans, n0,
                 *u.stride(), *dt.stride(), *A.stride(), *strides_of(z),
                 NP=cut.padded, N=cut.forward_tile, SIDES=cut.forward_sides, U=cut.forward_unroll,
                 HAS_SKIP=D is not None, HAS_GATE=z is not None,
                 FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded,
-                KEEP=keep and cut.n_spans < cut.n_chunks,
+                KEEP=keep and not fine and cut.n_spans < cut.n_chunks, FINE=fine,
                 num_warps=1, **flags,
             )  # fmt: skip
     if reset is not None and reverse:
         final.masked_fill_(reset[:, 0, None, None], 0.0)
-    return y, final, entering
+    return y, final, kept
 
 
 def present(tensor: Tensor | None, other: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from genomamba.model.config import ModelConfig
 
 pytest.importorskip("triton")
 slabs = importlib.import_module("genomamba.kernels.mamba_block.slabs").slabs
+triton_launch = importlib.import_module("genomamba.kernels.selective_scan.triton_launch")
 mamba_block_triton = importlib.import_module("genomamba.kernels.mamba_block.triton")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 
@@ -107,6 +108,29 @@ def test_agrees_with_its_parts(reverse: list[bool], options: str, monkeypatch: p
     assert_agree(found, expected, 1e-5)
     again = results(shared, readers, reverse, reset, torch.float32, "triton")
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("reverse", "options", "states", "width"),
+    [([False], "rc", 4, 17), ([True], "b", 12, 3), ([False, True], "c", 20, 2)],
+)
+def test_agrees_where_the_forward_keeps_the_states(
+    reverse: list[bool], options: str, states: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where rows and channels fill the GPU by themselves, in both directions of time; then nothing is rebuilt."""
+    walks = []
+    monkeypatch.setattr(triton_launch, "_ALONE", 1)
+    monkeypatch.setattr(triton_launch, "_WAVE", 1)
+    fine_shape = triton_launch.fine_shape
+    monkeypatch.setattr(triton_launch, "fine_shape", lambda *a: walks.append(fine_shape(*a)) or walks[-1])
+    batch, length = 3 - len(reverse), 6
+    shared, readers = draw(batch, length, width, states, len(reverse), options)
+    reset = (torch.rand(batch, length) < 0.3).to(DEVICE) if "r" in options else None
+    expected = results(shared, readers, reverse, reset, torch.float64, "reference")
+    found = results(shared, readers, reverse, reset, torch.float32, "triton")
+    assert walks
+    assert walks[0][:2] == (batch, triton_launch.plan(batch, length, 2 * width, states).span // 4)
+    assert_agree(found, expected, 1e-5)
 
 
 @pytest.mark.parametrize(("reverse", "options"), CASES)
