@@ -22,7 +22,7 @@ from genomamba.model.norm import LayerNorm, RMSNorm
 from genomamba.model.s4d import S4dMixer
 
 # Bytes of a block's projected input that are worked on at a time; its memory beside what it keeps is six times that.
-ROOMY, THRIFTY = 2 << 30, 1 << 28
+ROOMY, THRIFTY = 2 << 30, 1 << 29
 
 MIXERS: dict[str, type[Mixer]] = {
     "mamba": MambaMixer,

@@ -68,8 +68,9 @@ def read_backward(
     scratch: int,
     *,
     add: bool = False,
+    spend_dy: bool = True,
 ) -> tuple[Tensor, Direction, Tensor, Tensor | None]:
-    """Writes the gradient of p to ``dp``, contiguous, or adds to it.
+    """Writes the gradient of p to ``dp``, contiguous, or adds to it; overwrites the scan's dt, and ``dy`` if allowed.
 
     Returns:
         gated y, the gradients of the direction's weights, fp32 or the projections' dtype, of the state that
@@ -79,7 +80,8 @@ def read_backward(
     u = scan.u
     rank, states = direction.dt_proj.shape[1], direction.A_log.shape[1]
     d_inner, dz = dp.chunk(2, dim=-1)
-    d_dbl, du, ddt, y = torch.empty_like(dbl), torch.empty_like(u), torch.empty_like(u), torch.empty_like(u)
+    # What the scan's backward reads of a token it has read before it writes there.
+    d_dbl, du, ddt, y = torch.empty_like(dbl), torch.empty_like(u), scan.dt, dy if spend_dy else torch.empty_like(u)
     _, dB, dC = d_dbl.split((rank, states, states), dim=-1)
     own_dz = torch.empty_like(u) if add else dz
     sums = scan_backward(dy, edges.d_state, entering, scan, Gradients(du, ddt, dB, dC, own_dz, y), scratch)

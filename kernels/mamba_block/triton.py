@@ -22,8 +22,9 @@ from genomamba.kernels.rms_norm.triton import norm_backward, norm_forward
 from genomamba.kernels.selective_scan.triton import check_runnable
 from genomamba.kernels.selective_scan.triton_launch import scan_forward
 
-# Bytes of scratch of the scan's backward. More fills the GPU better; what the block does not keep leaves room.
-_SCRATCH = 1 << 30
+# Most bytes of scratch of the scan's backward, and of a GPU's memory the part that it may take. More fills the
+# GPU better; what the block does not keep leaves room.
+_SCRATCH, _SCRATCH_SHARE = 3 << 30, 40
 # Bytes of the projected input up to which it is kept. Short windows have the memory.
 _SMALL = 1 << 28
 _CHUNK = 256
@@ -139,6 +140,7 @@ class _Block(torch.autograd.Function):
         count = len(options.reverse)
         weights, rest = rest[: count * len(Direction._fields)], rest[count * len(Direction._fields) :]
         directions = _directions(weights)
+        scratch = min(_SCRATCH, _device_bytes(stream.device) // _SCRATCH_SHARE)
         if d_out is None:
             d_out = stream.new_zeros(stream.shape, dtype=options.dtype)
         with torch.autocast(stream.device.type, enabled=False):
@@ -149,7 +151,7 @@ class _Block(torch.autograd.Function):
                 entering, states = _apart(rest, ctx.pieces)
                 found, d_weights = backward_in_slabs(
                     d_out, normed, shared, directions, options.reverse, options.slab, states, entering,
-                    _SCRATCH // 2,
+                    scratch // 4,
                 )  # fmt: skip
                 d_normed, d_in_proj, d_in_bias, d_out_proj = found
             else:
@@ -163,8 +165,9 @@ class _Block(torch.autograd.Function):
                     backwards = options.reverse[k]
                     reading = read(p, direction, reset, backwards, u=convolved[k])
                     own, gradients, _, _ = read_backward(
-                        p, reading, dy, entering[k], direction, reset, backwards, dp, Edges(), _SCRATCH, add=k > 0
-                    )
+                        p, reading, dy, entering[k], direction, reset, backwards, dp, Edges(), scratch,
+                        add=k > 0, spend_dy=k + 1 == count,
+                    )  # fmt: skip
                     del reading
                     y = own if y is None else y.add_(own)
                     d_weights += gradients

@@ -26,7 +26,10 @@ from genomamba.kernels.selective_scan.triton_launch import (
 
 
 class Gradients(NamedTuple):
-    """Where the backward writes. Rows of dB and dC may lie apart, those of dz a multiple of D; else contiguous."""
+    """Where the backward writes. Rows of dB and dC may lie apart, those of dz a multiple of D; else contiguous.
+
+    ddt may be dt itself, and y may be dy.
+    """
 
     du: Tensor  # (B, L, D)
     ddt: Tensor  # (B, L, D)
