@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--n-layer", type=int)
     parser.add_argument("--workers", type=int, help="loader processes")
     parser.add_argument("--no-cuda-graph", action="store_true")
+    parser.add_argument("--waits", action="store_true", help="only show the lines on which a run waits for the GPU")
     parser.add_argument("--cpu", action="store_true", help="small models and windows, on the CPU")
     options = parser.parse_args()
     if not options.cpu and not torch.cuda.is_available():
@@ -75,9 +76,14 @@ def main() -> None:
             size = sizes[number]._replace(
                 **{k: v for k in ("windows", "steps") if (v := getattr(options, k)) is not None}
             )
-            rows.append(measure(size, configuration(size, reference, folder / f"run{number}", options)))
+            config = configuration(size, reference, folder / f"run{number}", options)
+            if options.waits:
+                torch.cuda.set_sync_debug_mode("warn")
+                pretrain.run(config)
+                continue
+            rows.append(measure(size, config))
             print(json.dumps(rows[-1]), flush=True)
-    if options.out:
+    if options.out and rows:
         found = {"machine": describe(options), "sizes": rows}
         options.out.write_text(json.dumps(found, indent=1) + "\n")
 

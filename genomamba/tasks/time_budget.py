@@ -39,6 +39,8 @@ def affordable_steps(
     optimizer, _ = adamw_cosine(task.model, task.optimizer_config, task.steps)
     per_step = 0.0
     for length, share in windows.training.shares.items():
+        if not share:
+            continue
         took: list[float] = []
         enough = _SHARE * share * seconds
         while len(took) < _WARM_UP + _FEWEST or (len(took) < _WARM_UP + _MOST and sum(took[_WARM_UP:]) < enough):

@@ -9,6 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from genomamba.tasks.loop_position import end_here
+from genomamba.tasks.metrics_log import LOG_EVERY
 from genomamba.tasks.pretrain import PretrainTask
 
 
@@ -45,7 +46,7 @@ class TrainingClock(Callback):
         now = time.perf_counter()
         self.spent += 0.0 if self._at is None else now - self._at
         self._at = now
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # as Lightning keeps them
+        if trainer.global_step % LOG_EVERY == 0:
             self._log(pl_module)
         is_up = self.seconds is not None and self.spent >= self.seconds
         if trainer.world_size > 1:  # by the first rank's clock, as of the step before
