@@ -1,7 +1,7 @@
 """docs/results.md and its picture, from figures that commands left behind: no number on the page is typed by hand.
 
-First what is worth keeping of pretraining runs and of `genomamba evaluate regions` goes into JSON; a region counts under
-the name that its BED line has, otherwise under its contig's, and an evaluation may be given in several tables.
+First what is worth keeping of pretraining runs and of `genomamba evaluate regions` goes into JSON. A region counts by
+the name that its BED line has, otherwise its contig's; an evaluation may be given in several tables.
 
     python benchmarks/results_page.py collect --run fast=runs/fast --evaluation "fast/in windows=fast.tsv" \
         --evaluation "fast/streamed=fast_streamed.tsv" --out benchmarks/results/quality_h200.json
@@ -160,8 +160,8 @@ def quality(found: dict[str, Any], peers: dict[str, Any], picture: str) -> list[
         rows.append(line(peer["name"], duration(seconds) if seconds else "", figures, columns))
     parts = [
         f"## Bits per base at equal time{where}\n",
-        f"Held-out contigs; validation in windows of the training length{commit}. Below our runs (bold) a context model of"
-        f" the same training regions, counted when they were evaluated, then others' figures. {peers['about']}\n",
+        f"Held-out contigs; validation in windows of the training length{commit}. Below our runs (bold) a context model"
+        f" of the same training regions, counted when they were evaluated, then others. {peers['about']}\n",
         f"![bits per base on validation against training time]({picture})\n",
         *rows,
         "",
@@ -171,7 +171,7 @@ def quality(found: dict[str, Any], peers: dict[str, Any], picture: str) -> list[
         parts += [
             f"**{run['name']}**: {run['parameters']:,} parameters, seed {run['configuration']['seed']},"
             f" {run['steps']:,} steps, {seen / 1e6:,.0f} Mbp in {run['train_seconds']:.0f} s of training, from"
-            f" {run['trained_on_bases']:,} bases; torch {run['versions']['torch']}. Options that are not the defaults:\n",
+            f" {run['trained_on_bases']:,} bases; torch {run['versions']['torch']}. Options that are no defaults:\n",
             "```yaml",
             yaml.safe_dump(changed(run["configuration"]), sort_keys=False).rstrip(),
             "```\n",
