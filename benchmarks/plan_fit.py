@@ -145,13 +145,13 @@ def measure(point: tuple[int, ...], method: Method, device: torch.device) -> dic
             if device.type == "cuda":
                 torch.cuda.synchronize()
             began = time.perf_counter()
-            whole_step(task, optimizer, batch, device, method.precision)
+            whole_step(task, optimizer, batch, device, method.precision).item()
             took.append(time.perf_counter() - began)
         # Whatever else runs on a CPU can only add to a step.
         row["seconds"] = min(took[1:]) if device.type == "cpu" else statistics.median(took[2:])
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-            whole_step(task, optimizer, batch, device, method.precision)
+            whole_step(task, optimizer, batch, device, method.precision).item()
             row["bytes"] = torch.cuda.max_memory_allocated()
         else:
             row["bytes"] = status("VmHWM") - before

@@ -62,8 +62,18 @@ class Curriculum(Dataset[list[Window]]):
         stage = int(step / short * (len(lengths) - 1)) if short else len(lengths)
         return lengths[min(stage, len(lengths) - 1)]
 
+    @property
+    def shares(self) -> dict[int, float]:
+        """Of the steps, by the windows' length."""
+        *short, longest = self.stages
+        return {**{length: self.share / len(short) for length in short}, longest: 1 - self.share}
+
     def __getitem__(self, key: SampleKey) -> list[Window]:
-        length = self.length((key.epoch * self.samples_per_epoch + key.sample) // self.samples_per_step)
+        step = (key.epoch * self.samples_per_epoch + key.sample) // self.samples_per_step
+        return self.of_length(self.length(step), key)
+
+    def of_length(self, length: int, key: SampleKey) -> list[Window]:
+        """What the sample would be in windows of that length."""
         pieces = max(self.stages) // length
         windows = self.stages[length]
         return [windows[SampleKey(key.epoch, key.sample * pieces + piece)] for piece in range(pieces)]

@@ -141,9 +141,10 @@ class ReferenceWindows(LightningDataModule):
         """Tensors only; does not wait for the copy."""
         return batch.to(device)
 
-    def first_batch(self) -> Batch:
-        """Of the run."""
-        return collate_samples([self.training[SampleKey(0, sample)] for sample in range(self.micro_batch)])
+    def first_batch(self, length: int) -> Batch:
+        """Of the run, were it to begin with windows of that length."""
+        keys = [SampleKey(0, sample) for sample in range(self.micro_batch)]
+        return collate_samples([self.training.of_length(length, key) for key in keys])
 
     def val_dataloader(self) -> DataLoader:
         batches = shared_batches(len(self.validation), self.micro_batch, *self._place())

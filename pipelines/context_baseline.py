@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from genomamba.data.references import Genome, References
 from genomamba.errors import CheckpointError
@@ -13,7 +14,7 @@ from genomamba.genome.interval import Interval
 from genomamba.pipelines.bed_regions import place_bed
 from genomamba.pipelines.model_provenance import read_provenance
 from genomamba.pipelines.open_reference import open_reference
-from genomamba.scoring.context_model import ContextModel, choose_context_model
+from genomamba.scoring.context_model import ContextBits, ContextModel, choose_context_model
 
 TRAINING, VALIDATION = "training.bed", "valid.bed"
 
@@ -46,16 +47,39 @@ def context_baseline(folder: str) -> tuple[ContextModel, float]:
     return choose_context_model(training, valid)
 
 
-def describe(model: ContextModel, genome: Genome, regions: Sequence[Interval]) -> str:
-    """Its figures on ``regions``: with the counts of training alone, and counting on while it codes them."""
+class RegionBits(NamedTuple):
+    """A context model's figures on a region."""
+
+    frozen: ContextBits  # with the counts of training alone
+    adaptive: ContextBits  # counting on while it codes the regions
+
+    @property
+    def cells(self) -> list[str]:
+        """Bits per base; NA where there is no base to predict."""
+        return [_per_base([part]) for part in self]
+
+
+def measure(model: ContextModel, genome: Genome, regions: Sequence[Interval]) -> list[RegionBits]:
+    """Its figures on ``regions``, in order."""
     pieces = [genome.ids(region) for region in regions]
+    frozen = [model.bits(ids) for ids in pieces]  # first: the others change the counts
+    return [RegionBits(*both) for both in zip(frozen, map(model.adaptive_bits, pieces), strict=True)]
+
+
+def describe(model: ContextModel, found: Sequence[RegionBits]) -> str:
+    """The figures over all regions."""
     lines = []
-    for name, measure in (("frozen", model.bits), ("adaptive", model.adaptive_bits)):
-        found = [measure(ids) for ids in pieces]
-        bases = sum(each.bases for each in found)
-        figure = f"{sum(each.bits for each in found) / bases:.4f}" if bases else "NA"
-        lines.append(f"order-{model.order} context model, {name}: {figure} bits per base over {bases:,} bases")
+    for name, parts in zip(RegionBits._fields, zip(*found, strict=True) if found else ((), ()), strict=True):
+        bases = sum(part.bases for part in parts)
+        lines.append(
+            f"order-{model.order} context model, {name}: {_per_base(parts)} bits per base over {bases:,} bases"
+        )
     return "\n".join(lines)
+
+
+def _per_base(parts: Sequence[ContextBits]) -> str:
+    bases = sum(part.bases for part in parts)
+    return f"{sum(part.bits for part in parts) / bases:.4f}" if bases else "NA"
 
 
 def _pieces(path: Path, genome: Genome) -> list[Ids]:

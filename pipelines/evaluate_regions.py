@@ -2,6 +2,7 @@
 
 One row per record, in order; a record that cannot be measured keeps its row, with the reason. Each region is read in
 windows side by side, none of which sees another, as in training; or with --stream from end to end, the state carried.
+With --context-model two more columns have the figures of an order-k context model (order_11_frozen, say).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Config:
     window: int | None = option("bases per window; the model's own when not given", None, at_least=2)
     batch_size: int = option("windows per forward pass", 16, at_least=1)
     stream: bool = option("read each region whole, carrying the model's state from window to window", False)
-    context_model: bool = option("print what an order-k context model of the same training regions reaches", False)
+    context_model: bool = option("add what an order-k context model of the same training regions reaches", False)
     rna: bool = option("read U in the reference as T", False)
     device: Device = option("where to run", "auto")
     force: bool = option("replace an existing output", False)
@@ -39,7 +40,7 @@ def run(config: Config) -> int:
     from genomamba.model.backbone import CausalLM
     from genomamba.model.folder import load_model
     from genomamba.pipelines.bed_regions import place_bed, skipped
-    from genomamba.pipelines.context_baseline import context_baseline, describe
+    from genomamba.pipelines.context_baseline import RegionBits, context_baseline, describe, measure
     from genomamba.pipelines.model_provenance import model_window
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.progress import progress_bar
@@ -68,10 +69,13 @@ def run(config: Config) -> int:
     inside = [region.interval for region in placed if region.interval is not None]
     with progress_bar() as bar:
         results = iter(list(bar.track(scorer(inside), len(inside), task_id=bar.add_task("measuring", note="regions"))))
-    rows, bases, bits = ["\t".join(COLUMNS)], 0, 0.0
+    counted = [] if baseline is None else measure(baseline, reference, inside)
+    beside = iter(counted)
+    more = [] if baseline is None else [f"order_{baseline.order}_{name}" for name in RegionBits._fields]
+    rows, bases, bits = ["\t".join((*COLUMNS, *more))], 0, 0.0
     for region in placed:
         interval, name = region.record.interval, region.record.name
-        figures = ("0", "NA", region.skip or "")
+        figures, others = ("0", "NA", region.skip or ""), ["NA" for _ in more]
         if region.interval is not None:
             result = next(results)
             bases, bits = bases + result.bases, bits + result.bits
@@ -80,7 +84,8 @@ def run(config: Config) -> int:
             figures = (str(result.bases), f"{result.bits / result.bases:.4f}" if result.bases else "NA", status)
             if not result.bases:
                 figures = ("0", "NA", "SKIP_NO_BASES")
-        rows.append("\t".join((interval.contig, str(interval.start), str(interval.end), name, *figures)))
+            others = next(beside).cells if more else []
+        rows.append("\t".join((interval.contig, str(interval.start), str(interval.end), name, *figures, *others)))
     table = "\n".join(rows) + "\n"
     if to_stdout:
         sys.stdout.write(table)
@@ -93,5 +98,5 @@ def run(config: Config) -> int:
     how = "streamed" if config.stream else f"in windows of {window}"
     print(f"{len(placed)} regions: {total}, {how}", file=sys.stderr)
     if baseline is not None:
-        print(describe(baseline, reference, inside), file=sys.stderr)
+        print(describe(baseline, counted), file=sys.stderr)
     return 0

@@ -32,8 +32,8 @@ from genomamba.tasks.sequences import (
     validation_figures,
 )
 from genomamba.tasks.stop_signals import StopAtOnce, StoppedTraining, StopSignals
-from genomamba.tasks.time_limit import TimeLimit
 from genomamba.tasks.trainer import make_trainer
+from genomamba.tasks.training_clock import TrainingClock
 
 if TYPE_CHECKING:
     from genomamba.pipelines.finetune_sequences import Config
@@ -94,7 +94,7 @@ def fit(
         seed=config.seed,
     )
     validation = EverySequence([item.ids for item in splits.dev], targets(model, splits.dev, source))
-    limit = None if config.max_minutes is None else TimeLimit(60 * config.max_minutes)
+    clock = TrainingClock(None if config.max_minutes is None else 60 * config.max_minutes)
     task = SequenceTask(
         model,
         config.optimizer,
@@ -103,14 +103,13 @@ def fit(
         average=config.average,
         patience=config.patience,
         frozen=config.method == "head",
-        clock=None if limit is None else limit.gone,
+        clock=clock.gone,
         cuda_graph=config.cuda_graph,
     )
     longest = max(item.ids.size for item in splits.train)
     stop = StopSignals()
-    callbacks: list[Callback] = [TrainingProgress("fine-tuning", steps, longest * config.batch_size), StopAtOnce(stop)]
-    if limit is not None:
-        callbacks.append(limit)
+    bar = TrainingProgress("fine-tuning", steps, longest * config.batch_size)
+    callbacks: list[Callback] = [bar, StopAtOnce(stop), clock]
     trainer = make_trainer(
         folder,
         steps=steps,

@@ -22,8 +22,8 @@ from genomamba.tasks.adaptation import prepare
 from genomamba.tasks.probes import ProbeData, fit_probe
 from genomamba.tasks.progress import TrainingProgress
 from genomamba.tasks.stop_signals import StopAtOnce, StopSignals
-from genomamba.tasks.time_limit import TimeLimit
 from genomamba.tasks.trainer import make_trainer
+from genomamba.tasks.training_clock import TrainingClock
 from genomamba.tasks.variants import EveryVariant, TrainingVariants, VariantTask, calibrate, collate_variants
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def fit(config: Config, model: VariantClassifier, items: Items, reference: Refer
         worker_init_fn=begin_worker,
         persistent_workers=config.workers > 0,
     )
-    limit = None if config.max_minutes is None else TimeLimit(60 * config.max_minutes)
+    clock = TrainingClock(None if config.max_minutes is None else 60 * config.max_minutes)
     task = VariantTask(
         model,
         config.optimizer,
@@ -64,15 +64,14 @@ def fit(config: Config, model: VariantClassifier, items: Items, reference: Refer
         positive_weight=class_weights(config, labels)[1],
         patience=config.patience,
         frozen=config.method == "head",
-        clock=None if limit is None else limit.gone,
+        clock=clock.gone,
     )
     stop = StopSignals()
     callbacks: list[Callback] = [
         TrainingProgress("fine-tuning", steps, bases_per_step=2 * config.window * config.batch_size),
         StopAtOnce(stop),
+        clock,
     ]
-    if limit is not None:
-        callbacks.append(limit)
     trainer = make_trainer(
         folder,
         steps=steps,

@@ -19,8 +19,8 @@ from genomamba.tasks.progress import TrainingProgress
 from genomamba.tasks.ranks import own_rank
 from genomamba.tasks.step_log import StepLog
 from genomamba.tasks.stop_signals import StopSignals
-from genomamba.tasks.time_budget import TimeBudget
 from genomamba.tasks.trainer import make_trainer
+from genomamba.tasks.training_clock import TrainingClock
 from genomamba.tasks.validation_table import ValidationTable
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def fit(
     log: list[Callback] = [StepLog(folder, before=resumed_at, rank=rank)] if config.step_log else []
     if validates and not rank:
         log.append(ValidationTable(folder, prepared.windows.validation.contigs, before=resumed_at))
-    clock = [TimeBudget(60 * config.max_minutes)] if config.max_minutes else []
+    clock = TrainingClock(60 * config.max_minutes if config.max_minutes else None)
     trainer = make_trainer(
         folder,
         steps=steps,
@@ -129,7 +129,7 @@ def fit(
         accumulate=config.accumulate,
         device=config.device,
         precision=config.precision,
-        callbacks=[*([] if rank else [bar]), *log, checkpoints, *clock],
+        callbacks=[*([] if rank else [bar]), *log, checkpoints, clock],
         validate_every=config.validate_every,
         validate=validates,
         resumed_at=resumed_at,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 # Tokens of a micro-batch from which the device computes for longer than Python needs to ask it to.
 MOST_TOKENS = 1 << 18
@@ -17,8 +19,8 @@ Replay = Callable[[Tensor, Tensor], Tensor]
 class GraphedLoss:
     """``loss(ids, weight)`` of a model, replayed from CUDA graphs for inputs of one shape.
 
-    The graphs are captured at the first call, forward and backward, in a memory pool of their own. The kernels
-    and their order are those of the plain call, and so are the bits.
+    The graphs are captured at the first call, forward and backward, in a memory pool of their own; other shapes take
+    the plain call. The kernels and their order are those of the plain call, and so are the bits.
 
     Args:
         loss: summed loss of ids (B, L) under weights; differentiable in the model's parameters.
@@ -29,8 +31,15 @@ class GraphedLoss:
 
     def __init__(self, loss: Replay, model: nn.Module, *, adds_up: bool = False) -> None:
         self._loss, self._model, self._adds_up = loss, model, adds_up
+        self._hooks: list[RemovableHandle] = []
         self._replay: Replay | None = None
         self._shapes: tuple[torch.Size, torch.Size] | None = None
+
+    def renew_for(self, ids: Tensor) -> None:
+        """Where the graphs are of another shape than such ids, drops them: the next call captures anew."""
+        if self._shapes is not None and self._shapes[0] != ids.shape:
+            self._replay = self._shapes = None
+            gc.collect()  # they are part of a cycle, and give their memory back before more is asked for
 
     def __call__(self, ids: Tensor, weight: Tensor) -> Tensor:
         shapes = (ids.shape, weight.shape)
@@ -39,6 +48,8 @@ class GraphedLoss:
         return self._replay(ids, weight) if shapes == self._shapes else self._loss(ids, weight)
 
     def _capture(self, ids: Tensor, weight: Tensor) -> Replay:
+        for hook in self._hooks:  # capturing would run them
+            hook.remove()
         module = _Loss(self._loss, self._model).train()
         device = ids.device.type
         enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
@@ -48,8 +59,7 @@ class GraphedLoss:
         with torch.autocast(device, dtype, enabled=enabled, cache_enabled=False):
             replay = cast(Replay, torch.cuda.make_graphed_callables(module, (ids.clone(), weight.clone())))
         if self._adds_up:
-            for parameter in self._model.parameters():
-                parameter.register_hook(torch.clone)
+            self._hooks = [parameter.register_hook(torch.clone) for parameter in self._model.parameters()]
         return replay
 
 

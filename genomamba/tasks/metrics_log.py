@@ -11,7 +11,9 @@ from lightning.pytorch.loggers.logger import Logger
 
 from genomamba.files import whole_file
 
+LOG_EVERY = 5  # steps between rows
 _SECONDS_BETWEEN_WRITES = 10.0
+_MOST = 0.005  # of the time, for writing
 
 
 class MetricsLog(Logger):
@@ -26,7 +28,7 @@ class MetricsLog(Logger):
         super().__init__()
         self._path = folder / "metrics.csv"
         self._rows: list[dict[str, Any]] = []
-        self._written, self._wrote_at = 0, time.monotonic()
+        self._written, self._write_at = 0, time.monotonic() + _SECONDS_BETWEEN_WRITES
         if before and self._path.is_file():
             with self._path.open(newline="", encoding="utf-8") as stream:
                 rows = [row for row in csv.DictReader(stream) if row["step"] and int(row["step"]) < before]
@@ -45,19 +47,21 @@ class MetricsLog(Logger):
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self._rows.append({name: float(value) for name, value in metrics.items() if name != "epoch"} | {"step": step})
-        if time.monotonic() - self._wrote_at > _SECONDS_BETWEEN_WRITES:
+        if time.monotonic() > self._write_at:
             self.save()
 
     def save(self) -> None:
         """Writes all rows anew: they are few, and a reader never sees half of one."""
         if len(self._rows) == self._written:
             return
+        began = time.monotonic()
         columns = sorted({name for row in self._rows for name in row})
         with whole_file(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, columns)
             writer.writeheader()
             writer.writerows(self._rows)
-        self._written, self._wrote_at = len(self._rows), time.monotonic()
+        now = time.monotonic()
+        self._written, self._write_at = len(self._rows), now + max(_SECONDS_BETWEEN_WRITES, (now - began) / _MOST)
 
     def finalize(self, status: str) -> None:
         self.save()

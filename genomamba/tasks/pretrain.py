@@ -21,6 +21,7 @@ from genomamba.model.config import MaskingConfig
 from genomamba.model.masking import mask_bases
 from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.cuda_graph import GraphedLoss, worth_a_graph
+from genomamba.tasks.metrics_log import LOG_EVERY
 from genomamba.tasks.optimizer import adamw_cosine
 from genomamba.tasks.stop_signals import StopSignals
 from genomamba.tasks.strategies import ShardedStrategy
@@ -81,6 +82,8 @@ class PretrainTask(LightningModule):
         """Summed weighted loss in nats and the sum of weights; ``number`` counts the split's micro-batches."""
         weight = batch.weight[:, 1:]
         if self._graphed is not None and self.training and batch.reset is None:
+            if batch.ids.numel() == self.batch_size * self.window:  # whole: of the length that windows now have
+                self._graphed.renew_for(batch.ids)
             return self._graphed(batch.ids, weight), weight.sum()
         return self._causal_loss(batch.ids, weight, batch.reset), weight.sum()
 
@@ -167,6 +170,8 @@ class PretrainTask(LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         if factor != 1 and gradients:
             torch._foreach_mul_(gradients, factor)  # each rank its own parts
+        if self.global_step and (self.global_step + 1) % LOG_EVERY:
+            return  # what would not be kept costs a millisecond
         self._log("train_bits_per_base", self.step_loss * BITS_PER_NAT, prog_bar=True)
         self._log("lr", optimizer.param_groups[0]["lr"])
         if self.rejected:

@@ -1,20 +1,18 @@
-"""Training for so many minutes: how many steps that allows, and the clock that holds it to that."""
+"""Training for so many minutes: how many steps that allows."""
 
 from __future__ import annotations
 
 import copy
 import statistics
 import time
-from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 from torch.optim import Optimizer
 
 from genomamba.data.datamodule import ReferenceWindows
 from genomamba.data.datasets import Batch
 from genomamba.tasks.config import Precision
-from genomamba.tasks.loop_position import end_here
 from genomamba.tasks.optimizer import adamw_cosine
 from genomamba.tasks.pretrain import PretrainTask
 from genomamba.tasks.rng_state import restore_rng_state, take_rng_state
@@ -28,27 +26,32 @@ _LOOP = 2e-3  # seconds of a step that hooks and logging take
 def affordable_steps(
     task: PretrainTask, windows: ReferenceWindows, seconds: float, device: torch.device, precision: Precision
 ) -> int:
-    """How many steps fit into ``seconds``, from the time that a few take; at least 1.
+    """How many steps fit into ``seconds``, from the time that a few take with windows of each length; at least 1.
 
     The number is settled before the run begins, so that the run is a function of it and not of the clock: the
     schedule ends where the run does, and what resumes goes on to the same bits. Nothing of the measuring stays:
-    it trains a copy on the run's first batch.
+    it trains a copy on the run's first windows.
     """
     state = take_rng_state()
     be_deterministic(device.type)
     task = copy.deepcopy(task).to(device).train()
     task.graph_short_steps(device)
     optimizer, _ = adamw_cosine(task.model, task.optimizer_config, task.steps)
-    took: list[float] = []
-    while len(took) < _WARM_UP + _FEWEST or (len(took) < _WARM_UP + _MOST and sum(took[_WARM_UP:]) < _SHARE * seconds):
-        began = time.perf_counter()
-        batch = windows.first_batch()
-        if windows.workers:  # they read while the device computes
+    per_step = 0.0
+    for length, share in windows.training.shares.items():
+        if not share:
+            continue
+        took: list[float] = []
+        enough = _SHARE * share * seconds
+        while len(took) < _WARM_UP + _FEWEST or (len(took) < _WARM_UP + _MOST and sum(took[_WARM_UP:]) < enough):
             began = time.perf_counter()
-        whole_step(task, optimizer, batch.to(device), device, precision)
-        took.append(time.perf_counter() - began)
+            batch = windows.first_batch(length)
+            if windows.workers:  # they read while the device computes
+                began = time.perf_counter()
+            whole_step(task, optimizer, batch.to(device), device, precision).item()
+            took.append(time.perf_counter() - began)
+        per_step += share * statistics.median(took[_WARM_UP:])
     restore_rng_state(state)
-    per_step = statistics.median(took[_WARM_UP:])
     if device.type == "cpu":  # otherwise it is the device that decides
         per_step += _LOOP
     return max(1, int(seconds / per_step))
@@ -56,8 +59,8 @@ def affordable_steps(
 
 def whole_step(
     task: PretrainTask, optimizer: Optimizer, batch: Batch, device: torch.device, precision: Precision
-) -> None:
-    """A step as the trainer does it, the batch standing for each of its parts; waits for the device."""
+) -> Tensor:
+    """A step as the trainer does it, the batch standing for each of its parts; the last one's loss, not waited for."""
     optimizer.zero_grad(set_to_none=True)
     for _ in range(task.accumulate):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
@@ -65,40 +68,4 @@ def whole_step(
         loss.backward()
     torch.nn.utils.clip_grad_norm_(task.parameters(), task.optimizer_config.clip)
     optimizer.step()
-    loss.item()
-
-
-class TimeBudget(Callback):
-    """Ends a run that has trained for ``seconds``; validation and what is saved with it are not counted.
-
-    The time that a resumed run has spent is in its checkpoint.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.spent = seconds, 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"spent": self.spent}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.spent = state_dict["spent"]
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._at = time.perf_counter()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        now = time.perf_counter()
-        self.spent, self._at = self.spent + now - self._at, now
-        if (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return
-        assert isinstance(pl_module, PretrainTask)
-        is_up = self.spent >= self.seconds
-        if trainer.world_size > 1:  # by the first rank's clock, as of the step before
-            is_up, pl_module.time_is_up = bool(pl_module.agreed[1]), is_up
-        if is_up:
-            end_here(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._at = time.perf_counter()
+    return loss.detach()

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from genomamba.errors import ConfigError
 from genomamba.tasks.checkpoint_io import WholeCheckpointIO
 from genomamba.tasks.config import AlsoLog, Device, DeviceSharing, Precision
-from genomamba.tasks.metrics_log import MetricsLog
+from genomamba.tasks.metrics_log import LOG_EVERY, MetricsLog
 from genomamba.tasks.precision import Bf16Mixed
 from genomamba.tasks.ranks import own_rank
 from genomamba.tasks.strategies import make_strategy
@@ -93,7 +93,7 @@ def make_trainer(
         limit_val_batches=1.0 if validate else 0,
         plugins=[WholeCheckpointIO(), *mixed],
         logger=False if own_rank() else [MetricsLog(folder, before=resumed_at), *further_loggers(also_log, folder)],
-        log_every_n_steps=5,
+        log_every_n_steps=LOG_EVERY,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -354,4 +354,7 @@ def test_a_context_model_of_the_same_regions_stands_beside_a_streamed_figure(
         found = re.findall(r"order-(\d+) context model, (frozen|adaptive): ([\d.]+) bits per base", result.err)
         assert [name for _, name, _ in found] == ["frozen", "adaptive"]
         assert all(1.9 < float(bits) < 2.1 for _, _, bits in found)  # bases are random
+        header, row = (line.split("\t") for line in result.out.splitlines())
+        assert header[7:] == [f"order_{order}_{name}" for order, name, _ in found]
+        assert row[7:] == [bits for _, _, bits in found]
     assert figures[0] == figures[1]

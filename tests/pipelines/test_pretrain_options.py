@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import math
 import signal
@@ -14,8 +15,9 @@ import torch
 import yaml
 from world import CliResult, RunCli
 
+from genomamba.data.datasets import Batch
 from genomamba.pipelines.options import PRESETS
-from genomamba.tasks import time_budget
+from genomamba.tasks import time_budget, training_clock
 from genomamba.tasks.pretrain import PretrainTask
 
 SMALL = (
@@ -104,7 +106,8 @@ def test_parts_divide_the_batch(run_cli: RunCli, reference: Path, tmp_path: Path
 def ticking(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """A clock that has gone on by ``seconds`` whenever it is looked at."""
     clock = itertools.count()
-    monkeypatch.setattr(time_budget, "time", SimpleNamespace(perf_counter=lambda: next(clock) * seconds))
+    for module in (time_budget, training_clock):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(clock) * seconds))
     monkeypatch.setattr(time_budget, "_LOOP", 0.0)
 
 
@@ -137,14 +140,59 @@ def test_a_run_slower_than_measured_ends_in_time_and_stays_ended(
     given = (run_cli, reference, tmp_path / "run", "--max-minutes", minutes(3.5, 0.25))
     result = pretrain(*given)
     assert result.code == 0, result.err
-    assert "after 4 steps" in result.err  # the fourth began in time
+    assert "after 5 steps" in result.err  # the first does not count, and the fifth began in time
     bits = float(result.err.split("bits per base")[0].split()[-1])
     assert math.isfinite(bits)
     weights = (tmp_path / "run" / "model.safetensors").read_bytes()
     result = pretrain(*given, "--resume")
     assert result.code == 0, result.err
-    assert "after 4 steps" in result.err
+    assert "after 5 steps" in result.err
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
+
+
+def test_minutes_are_those_of_all_parts_of_a_run_together(
+    run_cli: RunCli, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after every other step, each part has one step that does not count and one that does."""
+    monkeypatch.setattr(time_budget, "affordable_steps", lambda *_: 20)
+    ticking(monkeypatch, 0.25)
+    words = [word for word in SMALL if word not in ("--steps", "6")]
+    given = ("pretrain", "-r", reference, "-o", tmp_path / "run", *words, "--max-minutes", minutes(3.5, 0.25))
+    step, calls = PretrainTask.training_step, itertools.count(1)
+
+    def stopped(*args: object) -> torch.Tensor:
+        if next(calls) in (2, 4, 6):
+            signal.raise_signal(signal.SIGTERM)
+        return step(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PretrainTask, "training_step", stopped)
+    codes = [run_cli(*given).code, *(run_cli(*given, "--resume").code for _ in range(3))]
+    assert codes == [143, 143, 143, 0]
+    with (tmp_path / "run" / "metrics.csv").open() as stream:
+        logged = [(int(row["step"]), row["train_seconds"]) for row in csv.DictReader(stream) if row["train_seconds"]]
+    assert logged == [(2, "0.25"), (4, "0.5"), (5, "0.75"), (7, "1.0")]  # validations are after steps 3, 6 and 8
+    assert len(steps(tmp_path / "run")[0]) == 8
+
+
+def test_each_length_of_window_has_its_share_of_the_minutes(
+    run_cli: RunCli, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps on windows of 20 or 10 bases take 5 and 9 times as long as those on 40."""
+    now, whole_step = [0.0], time_budget.whole_step
+
+    def slow(task: object, optimizer: object, batch: Batch, *rest: object) -> torch.Tensor:
+        now[0] += {40: 1.0, 20: 5.0, 10: 9.0}[batch.ids.shape[1]]
+        return whole_step(task, optimizer, batch, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(time_budget, "whole_step", slow)
+    monkeypatch.setattr(time_budget, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(time_budget, "_LOOP", 0.0)
+    growing = ("--first-window", 10, "--short-share", 0.5, "--max-minutes", 4.01 * (0.25 * 9 + 0.25 * 5 + 0.5) / 60)
+    result = pretrain(run_cli, reference, tmp_path / "run", *growing)
+    assert result.code == 0, result.err
+    assert "4 steps fit into" in result.err
+    lengths = [len(windows.split()) for windows in steps(tmp_path / "run")[1]]
+    assert lengths == [32, 16, 8, 8]
 
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("pretrain_*.yaml")))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from genomamba.data.datasets import Batch
 from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
+from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.cuda_graph import MOST_TOKENS, GraphedLoss, worth_a_graph
+from genomamba.tasks.optimizer import adamw_cosine
+from genomamba.tasks.pretrain import PretrainTask
+from genomamba.tasks.time_budget import whole_step
 
 
 @pytest.mark.gpu
@@ -41,6 +48,50 @@ def test_three_steps_are_those_of_the_plain_call(mixer: str, parts: int) -> None
         return [*seen, *(p.detach() for p in model.parameters())]
 
     assert all(torch.equal(a, b) for a, b in zip(train(True), train(False), strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("parts", [1, 2])
+def test_steps_on_windows_that_grow_are_those_without_graphs(parts: int) -> None:
+    def train(graph: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        model = CausalLM(ModelConfig(d_model=32, n_layer=2))
+        sizes = {"batch_size": 2, "window": 256, "accumulate": parts, "cuda_graph": graph}
+        task = PretrainTask(model, OptimizerConfig(), 8, **sizes).cuda().train()
+        task.graph_short_steps(torch.device("cuda"))
+        optimizer, _ = adamw_cosine(model, task.optimizer_config, 8)
+        seen = []
+        for step, rows in enumerate((8, 8, 4, 4, 2, 2)):
+            generator = torch.Generator().manual_seed(step)
+            ids = torch.randint(7, 11, (rows, 512 // rows), dtype=torch.uint8, generator=generator)
+            batch = Batch(ids, torch.ones(ids.shape), []).to(torch.device("cuda"))
+            seen.append(whole_step(task, optimizer, batch, torch.device("cuda"), "bf16-mixed"))
+        return [*seen, *(p.detach() for p in model.parameters())]
+
+    assert all(torch.equal(a, b) for a, b in zip(train(True), train(False), strict=True))
+
+
+@pytest.mark.parametrize("adds_up", [False, True])
+def test_windows_of_another_length_are_captured_anew(monkeypatch: pytest.MonkeyPatch, adds_up: bool) -> None:
+    model = nn.Linear(1, 1)
+    captured: list[torch.Size] = []
+
+    def capture(module: nn.Module, inputs: tuple[Tensor, Tensor]) -> Callable[..., Tensor]:
+        assert not model.weight._backward_hooks  # they would be captured too
+        captured.append(inputs[0].shape)
+        return lambda ids, weight: module(ids, weight) + 100
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+    loss = GraphedLoss(lambda ids, weight: (model.weight * ids * weight).sum(), model, adds_up=adds_up)
+    short, odd, long = torch.ones(4, 8), torch.ones(3, 8), torch.ones(2, 16)
+    seen = []
+    for ids, renews in ((short, True), (odd, False), (short, True), (long, True), (long, True)):
+        if renews:
+            loss.renew_for(ids)
+        seen.append(loss(ids, ids).item() > 50)
+    assert seen == [True, False, True, True, True]  # odd ones are not replayed
+    assert captured == [short.shape, long.shape]
+    assert len(model.weight._backward_hooks or ()) == adds_up
 
 
 def test_which_steps_are_worth_it() -> None:
