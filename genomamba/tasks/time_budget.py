@@ -15,7 +15,7 @@ from genomamba.data.datamodule import ReferenceWindows
 from genomamba.data.datasets import Batch
 from genomamba.tasks.config import Precision
 from genomamba.tasks.loop_position import end_here
-from genomamba.tasks.optimizer import adamw_cosine
+from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.pretrain import PretrainTask
 from genomamba.tasks.rng_state import restore_rng_state, take_rng_state
 from genomamba.tasks.trainer import be_deterministic
@@ -38,7 +38,7 @@ def affordable_steps(
     be_deterministic(device.type)
     task = copy.deepcopy(task).to(device).train()
     task.graph_short_steps(device)
-    optimizer, _ = adamw_cosine(task.model, task.optimizer_config, task.steps)
+    optimizer, _ = make_optimizer(task.model, task.optimizer_config, task.steps)
     took: list[float] = []
     while len(took) < _WARM_UP + _FEWEST or (len(took) < _WARM_UP + _MOST and sum(took[_WARM_UP:]) < _SHARE * seconds):
         began = time.perf_counter()
