@@ -43,13 +43,14 @@ def muon_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     for module in model.modules():
         counts = {}
         if isinstance(module, Mixer):
-            counts = {"in_proj": module.in_parts, "out_proj": 1}
+            # dt_proj is left to AdamW: it learned the same with either.
+            counts = {"in_proj": module.in_parts, "x_proj": 1, "out_proj": 1}
         elif isinstance(module, BidirectionalMixer):
             counts = {"out_proj": 1}
         elif isinstance(module, GatedMlp):
             counts = {"fc1": 2, "fc2": 1}
         for name, count in counts.items():
-            if hasattr(module, name):  # a mixer that another one projects for has none
+            if hasattr(module, name):  # only Mamba has x_proj; a mixer that another one projects for lacks two
                 stacked[id(getattr(module, name).weight)] = count
     groups = parameter_groups(model, weight_decay)
     matrices: dict[int, list[nn.Parameter]] = {}

@@ -61,7 +61,7 @@ def test_a_run_in_parts_that_is_stopped_goes_on_to_the_same_bits(
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
     checkpoint = read_checkpoint(tmp_path / "cut" / "checkpoints" / "step-000000006.ckpt")
     kept = [tensor for state in checkpoint["optimizer_states"][0]["state"].values() for tensor in state.items()]
-    assert sum(name == "momentum_buffer" for name, _ in kept) == 4  # in_proj and out_proj of two blocks
+    assert sum(name == "momentum_buffer" for name, _ in kept) == 6  # in_proj, x_proj and out_proj of two blocks
     assert {tensor.dtype for _, tensor in kept} == {torch.float32}
 
 

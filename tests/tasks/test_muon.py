@@ -77,7 +77,7 @@ def test_projections_are_muons_and_all_else_is_adamws() -> None:
     found = names(CausalLM(small(n_layer=1, d_mlp=24)))
     prefix = "backbone.layers.0."
     assert found[2] == {prefix + "mixer.in_proj.weight", prefix + "mlp.fc1.weight"}
-    assert found[1] == {prefix + "mixer.out_proj.weight", prefix + "mlp.fc2.weight"}
+    assert found[1] == {prefix + f"{name}.weight" for name in ("mixer.x_proj", "mixer.out_proj", "mlp.fc2")}
     found = names(CausalLM(small("mamba2 attention")))
     assert found[3] == {"backbone.layers.1.mixer.in_proj.weight"}
     assert found[1] == {f"backbone.layers.{i}.mixer.{w}.weight" for i, w in ((0, "in_proj"), (0, "out_proj"),
@@ -91,7 +91,7 @@ def test_both_directions(strategy: str, tied: bool) -> None:
     found = names(model)
     weights = {name for name, _ in model.named_parameters()}
     assert found[2] == {name for name in weights if name.endswith("in_proj.weight")}
-    assert found[1] == {name for name in weights if name.endswith("out_proj.weight")}
+    assert found[1] == {name for name in weights if name.endswith(("out_proj.weight", "x_proj.weight"))}
 
 
 def gradients(model: nn.Module, step: int) -> None:
@@ -112,7 +112,9 @@ def test_what_is_beside_muon_is_adamw_to_the_bit(device: str) -> None:
             optimizer.step()
             schedule.step()
     for (name, ours), theirs in zip(model.named_parameters(), other.parameters(), strict=True):
-        assert torch.equal(ours, theirs) == (not name.endswith(("in_proj.weight", "out_proj.weight"))), name
+        assert torch.equal(ours, theirs) == (
+            not name.endswith(("in_proj.weight", "x_proj.weight", "out_proj.weight"))
+        ), name
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -163,7 +165,7 @@ def test_no_more_operators_for_more_layers() -> None:
                 optimizer.step()
         counts.append(calls.seen)
     assert counts[0] == counts[1]
-    assert counts[0]["aten.baddbmm.default"] == 2 * 10  # two shapes, five iterations
+    assert counts[0]["aten.baddbmm.default"] == 3 * 10  # three shapes, five iterations
 
 
 def test_what_muon_cannot_do_is_said() -> None:
