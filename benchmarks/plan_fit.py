@@ -31,7 +31,7 @@ from genomamba.model.config import ModelConfig
 from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.costs import FOLDER, Method, Work, memory_terms, slug, time_terms
 from genomamba.tasks.memory_check import device_name
-from genomamba.tasks.optimizer import adamw_cosine
+from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.pretrain import PretrainTask
 from genomamba.tasks.time_budget import whole_step
 from genomamba.tasks.trainer import be_deterministic
@@ -129,7 +129,7 @@ def measure(point: tuple[int, ...], method: Method, device: torch.device) -> dic
     if device.type == "cpu":  # compile and start threads before memory is looked at
         small = PretrainTask(CausalLM(model.config), OptimizerConfig(), 100, batch_size=1, window=32)
         small.model.backbone.activation_checkpointing = method.activation_checkpointing
-        whole_step(small, adamw_cosine(small.model, small.optimizer_config, 9)[0],
+        whole_step(small, make_optimizer(small.model, small.optimizer_config, 9)[0],
                    Batch(ids[:1, :32], torch.ones(1, ids[:1, :32].shape[1]), []), device, method.precision)  # fmt: skip
         row["parameters"] = sum(p.numel() for p in model.parameters())
         held = 4 * row["parameters"]  # its weights stand already
@@ -137,7 +137,7 @@ def measure(point: tuple[int, ...], method: Method, device: torch.device) -> dic
         before = status("VmRSS") - held
     try:
         task = task.to(device).train()
-        optimizer, _ = adamw_cosine(task.model, task.optimizer_config, task.steps)
+        optimizer, _ = make_optimizer(task.model, task.optimizer_config, task.steps)
         batch = batch.to(device)
         row["parameters"] = sum(p.numel() for p in task.parameters())
         took = []

@@ -31,7 +31,7 @@ from genomamba.errors import ConfigError
 from genomamba.model.config import ModelConfig
 from genomamba.pipelines import plan, pretrain
 from genomamba.pipelines.pretrain_ranks import prepare
-from genomamba.tasks.optimizer import adamw_cosine
+from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.time_budget import whole_step
 from genomamba.tasks.trainer import resolve_device
 
@@ -158,7 +158,7 @@ def on_one_batch(config: pretrain.Config) -> float:
         _, _, windows, task = prepare(config)
     task = task.to(device).train()
     task.graph_short_steps(device)
-    optimizer, schedule = adamw_cosine(task.model, task.optimizer_config, config.steps)
+    optimizer, schedule = make_optimizer(task.model, task.optimizer_config, config.steps)
     batch = windows.first_batch(config.window).to(device)
     began = 0.0
     for step in range(config.steps):

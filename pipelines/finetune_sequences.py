@@ -54,7 +54,7 @@ class Config:
     lora: LoraConfig = option("of --method lora", LoraConfig())
     probe: ProbeConfig = option("of --method probe", ProbeConfig())
     augment: AugmentConfig = option("what is done to training sequences", AugmentConfig())
-    optimizer: OptimizerConfig = option("AdamW and its schedule", OptimizerConfig(lr=1e-3))
+    optimizer: OptimizerConfig = option("AdamW or Muon, and the schedule", OptimizerConfig(lr=1e-3))
 
 
 def run(config: Config) -> int:

@@ -60,7 +60,7 @@ class Config:
     architecture: ModelConfig = option("of a model from scratch", ModelConfig())
     lora: LoraConfig = option("of --method lora", LoraConfig())
     probe: ProbeConfig = option("of --method probe", ProbeConfig())
-    optimizer: OptimizerConfig = option("AdamW and its schedule", OptimizerConfig(lr=1e-3))
+    optimizer: OptimizerConfig = option("AdamW or Muon, and the schedule", OptimizerConfig(lr=1e-3))
 
 
 def run(config: Config) -> int:

@@ -99,7 +99,7 @@ class Config:
     also_log: AlsoLog = option("where figures go besides metrics.csv", "nothing")
     step_log: bool = option("write each step's exact loss and its windows to steps.tsv", False)
     model: ModelConfig = option("the architecture", ModelConfig())
-    optimizer: OptimizerConfig = option("AdamW and its schedule", OptimizerConfig())
+    optimizer: OptimizerConfig = option("AdamW or Muon, and the schedule", OptimizerConfig())
 
 
 def run(config: Config) -> int:
@@ -179,6 +179,13 @@ def check(config: Config) -> None:
             "change one of them",
             field="accumulate",
             value=config.accumulate,
+        )
+    if config.optimizer.name == "muon" and config.strategy == "fsdp":
+        raise ConfigError(
+            "each device has parts of matrices, and muon needs them whole",
+            "use ddp, or optimizer.name adamw",
+            field="strategy",
+            value=config.strategy,
         )
     if config.first_window is not None and config.first_window < 2:
         raise ConfigError("a window has at least 2 bases", "raise it", field="first_window", value=config.first_window)

@@ -26,6 +26,8 @@ class AttentionState(NamedTuple):
 class AttentionMixer(Mixer):
     """Multi-head attention (Vaswani et al. 2017) with rotary positions (Su et al. 2021) through torch's SDPA."""
 
+    in_parts = 3  # queries, keys, values
+
     def __init__(self, config: ModelConfig, impl: Impl = "auto") -> None:
         super().__init__()
         self.headdim, self.window, self.rotary_base = config.headdim, config.window, config.rotary_base

@@ -29,6 +29,8 @@ class MambaState(NamedTuple):
 class MambaMixer(Mixer):
     """The selective scan between its projections: causal, linear in L."""
 
+    in_parts = 2  # x and z
+
     def __init__(self, config: ModelConfig, impl: Impl = "auto") -> None:
         super().__init__()
         d_inner, rank, states = config.d_inner, config.dt_rank_resolved, config.d_state

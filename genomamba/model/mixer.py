@@ -15,7 +15,10 @@ class Mixer(nn.Module):
 
     Attributes:
         d_mixed: channels that `inner` returns and ``out_proj`` reads.
+        in_parts: how many matrices of equal shape, each with an output of its own, are ``in_proj``'s weight.
     """
+
+    in_parts: int = 1
 
     in_proj: nn.Linear
     out_proj: nn.Linear

@@ -23,6 +23,8 @@ PIECE = 2048  # tokens convolved at once: bounds the memory of kernels (d_inner,
 class S4dMixer(Mixer):
     """Gated like Mamba; its state is (B, d_inner, d_state), complex. Initial A is S4D-Lin: -1/2 + iπn."""
 
+    in_parts = 2  # u and z
+
     def __init__(self, config: ModelConfig, impl: Impl = "auto") -> None:
         super().__init__()
         channels, states = config.d_inner, config.d_state

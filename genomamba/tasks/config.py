@@ -13,25 +13,30 @@ Device = Literal["auto", "cpu", "gpu"]
 AlsoLog = Literal["nothing", "tensorboard", "wandb"]
 DeviceSharing = Literal["auto", "ddp", "fsdp"]
 Precision = Literal["32-true", "bf16-mixed"]
+OptimizerName = Literal["adamw", "muon"]
 Method = Literal["full", "head", "lora", "probe"]
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """Attributes:
+    name: of the optimizer; muon trains the blocks' projections by Muon and all else by AdamW, at the same rate.
     lr: peak learning rate.
     weight_decay: of matrices; A_log, D, biases, norms and embeddings have none.
     beta1: of Adam's first moment.
     beta2: of Adam's second moment.
+    momentum: of Muon's mean of gradients.
     warmup: fraction of the steps over which the rate rises.
     final: the rate at the last step as a fraction of the peak.
     clip: largest norm of the gradient.
     """
 
+    name: OptimizerName = "adamw"
     lr: float = 4e-3
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.95
+    momentum: float = 0.95
     warmup: float = 0.1
     final: float = 0.05
     clip: float = 1.0
@@ -39,7 +44,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         for field, low, high in (
             ("lr", 0, math.inf), ("weight_decay", 0, math.inf), ("beta1", 0, 1), ("beta2", 0, 1),
-            ("warmup", 0, 1), ("final", 0, 1), ("clip", 0, math.inf),
+            ("momentum", 0, 1), ("warmup", 0, 1), ("final", 0, 1), ("clip", 0, math.inf),
         ):  # fmt: skip
             value = getattr(self, field)
             if not low <= value <= high:

@@ -1,4 +1,4 @@
-"""AdamW as Mamba is trained: parameter groups, warm-up, cosine."""
+"""AdamW, or Muon beside it, as Mamba is trained: parameter groups, warm-up, cosine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from genomamba.errors import ConfigError
+from genomamba.model.bidirectional import BidirectionalMixer
+from genomamba.model.block import GatedMlp
+from genomamba.model.mixer import Mixer
 from genomamba.tasks.config import OptimizerConfig
+from genomamba.tasks.muon import MuonAdamW
 
 DYNAMICS = ("A_log", "A_imag")
 
@@ -28,20 +33,61 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
 
 
-def adamw_cosine(
+def muon_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """AdamW's two groups without the blocks' projections, and these: a group of its own for each way of stacking.
+
+    Raises:
+        ConfigError: no block's projection is trained.
+    """
+    stacked: dict[int, int] = {}
+    for module in model.modules():
+        counts = {}
+        if isinstance(module, Mixer):
+            # dt_proj is left to AdamW: it learned the same with either.
+            counts = {"in_proj": module.in_parts, "x_proj": 1, "out_proj": 1}
+        elif isinstance(module, BidirectionalMixer):
+            counts = {"out_proj": 1}
+        elif isinstance(module, GatedMlp):
+            counts = {"fc1": 2, "fc2": 1}
+        for name, count in counts.items():
+            if hasattr(module, name):  # only Mamba has x_proj; a mixer that another one projects for lacks two
+                stacked[id(getattr(module, name).weight)] = count
+    groups = parameter_groups(model, weight_decay)
+    matrices: dict[int, list[nn.Parameter]] = {}
+    for parameter in groups[0]["params"]:
+        if id(parameter) in stacked:
+            matrices.setdefault(stacked[id(parameter)], []).append(parameter)
+    if not matrices:
+        raise ConfigError(
+            "it is for the blocks' projections, and none is trained", "use adamw", field="optimizer.name", value="muon"
+        )
+    groups[0]["params"] = [parameter for parameter in groups[0]["params"] if id(parameter) not in stacked]
+    return groups + [
+        {"params": found, "weight_decay": weight_decay, "stacked": count} for count, found in matrices.items()
+    ]
+
+
+def make_optimizer(
     model: nn.Module, config: OptimizerConfig, steps: int, clock: Callable[[], float] | None = None
 ) -> tuple[Optimizer, LambdaLR]:
-    """AdamW and its schedule: linear warm-up, then a cosine down to ``final`` of the peak at ``steps``.
+    """The optimizer and its schedule: linear warm-up, then a cosine down to ``final`` of the peak at ``steps``.
 
     Args:
         model: to be trained.
         config: of both.
         steps: of the schedule.
         clock: for a run that time may end, the share of it that has gone by; the schedule never lags behind it.
+
+    Raises:
+        ConfigError: Muon has nothing to train.
     """
-    groups = parameter_groups(model, config.weight_decay)
     on_gpu = next(model.parameters()).is_cuda  # one kernel instead of some per tensor; the CPU's bits stay as they are
-    optimizer = AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=on_gpu or None)
+    lr, betas, decay = config.lr, (config.beta1, config.beta2), config.weight_decay
+    if config.name == "muon":
+        groups = muon_groups(model, decay)
+        optimizer: Optimizer = MuonAdamW(groups, lr=lr, betas=betas, momentum=config.momentum, fused=on_gpu)
+    else:
+        optimizer = AdamW(parameter_groups(model, decay), lr=lr, betas=betas, fused=on_gpu or None)
     warmup = max(1, round(config.warmup * steps))
 
     def factor(step: int) -> float:

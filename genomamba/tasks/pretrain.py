@@ -22,7 +22,7 @@ from genomamba.model.masking import mask_bases
 from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.cuda_graph import GraphedLoss, worth_a_graph
 from genomamba.tasks.metrics_log import LOG_EVERY
-from genomamba.tasks.optimizer import adamw_cosine
+from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.stop_signals import StopSignals
 from genomamba.tasks.strategies import ShardedStrategy
 
@@ -43,7 +43,7 @@ class PretrainTask(LightningModule):
 
     Args:
         model: to be trained.
-        optimizer: AdamW's settings.
+        optimizer: its settings.
         steps: of the whole run.
         batch_size: windows per micro-batch.
         window: bases per window.
@@ -215,7 +215,7 @@ class PretrainTask(LightningModule):
                 self._log(f"valid_{name}_bits_per_base", nats / bases * BITS_PER_NAT)
 
     def configure_optimizers(self) -> Any:
-        optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps)
+        optimizer, schedule = make_optimizer(self.model, self.optimizer_config, self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -26,7 +26,7 @@ from genomamba.tasks.averaging import RunningMean
 from genomamba.tasks.calibration import best_threshold, fit_temperature
 from genomamba.tasks.config import AugmentConfig, OptimizerConfig
 from genomamba.tasks.cuda_graph import GraphedLoss, worth_a_graph
-from genomamba.tasks.optimizer import adamw_cosine
+from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.pretrain import NonFiniteLossError
 
 
@@ -105,13 +105,13 @@ class SequenceTask(LightningModule):
 
     Args:
         model: to be trained; its ``log_weight``, ``center`` and ``scale`` are set.
-        optimizer: AdamW and its schedule.
+        optimizer: its settings, and the schedule's.
         steps: of the schedule.
         smoothing: share of a label that is spread over all classes.
         average: decay of the running mean of the weights that is validated and kept; 0 for the weights themselves.
         patience: validations without improvement after which training ends; None: never.
         frozen: whether the backbone is not trained, and so runs without dropout.
-        clock: see `adamw_cosine`.
+        clock: see `make_optimizer`.
         cuda_graph: on a GPU, replay the backbone and its gradient as CUDA graphs for batches of one length.
 
     Attributes:
@@ -224,7 +224,7 @@ class SequenceTask(LightningModule):
         return True
 
     def configure_optimizers(self) -> Any:
-        optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps, self.clock)
+        optimizer, schedule = make_optimizer(self.model, self.optimizer_config, self.steps, self.clock)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from genomamba.data.datamodule import ReferenceWindows
 from genomamba.data.datasets import Batch
 from genomamba.tasks.config import Precision
-from genomamba.tasks.optimizer import adamw_cosine
+from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.pretrain import PretrainTask
 from genomamba.tasks.rng_state import restore_rng_state, take_rng_state
 from genomamba.tasks.trainer import be_deterministic
@@ -36,7 +36,7 @@ def affordable_steps(
     be_deterministic(device.type)
     task = copy.deepcopy(task).to(device).train()
     task.graph_short_steps(device)
-    optimizer, _ = adamw_cosine(task.model, task.optimizer_config, task.steps)
+    optimizer, _ = make_optimizer(task.model, task.optimizer_config, task.steps)
     per_step = 0.0
     for length, share in windows.training.shares.items():
         if not share:

@@ -23,7 +23,7 @@ from genomamba.genome.variant import Variant
 from genomamba.model.heads import SequencePair, VariantClassifier
 from genomamba.tasks.calibration import best_threshold
 from genomamba.tasks.config import OptimizerConfig
-from genomamba.tasks.optimizer import adamw_cosine
+from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.pretrain import NonFiniteLossError
 
 
@@ -71,12 +71,12 @@ class VariantTask(LightningModule):
 
     Args:
         model: to be trained.
-        optimizer: AdamW and its schedule.
+        optimizer: its settings, and the schedule's.
         steps: of the schedule.
         positive_weight: what a variant of class 1 counts beside one of class 0.
         patience: validations without improvement after which training ends; None: never.
         frozen: whether the backbone is not trained, and so runs without dropout.
-        clock: see `adamw_cosine`.
+        clock: see `make_optimizer`.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class VariantTask(LightningModule):
         self.model.load_state_dict(self.best_weights)
 
     def configure_optimizers(self) -> Any:
-        optimizer, schedule = adamw_cosine(self.model, self.optimizer_config, self.steps, self.clock)
+        optimizer, schedule = make_optimizer(self.model, self.optimizer_config, self.steps, self.clock)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -13,7 +13,7 @@ from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
 from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.cuda_graph import MOST_TOKENS, GraphedLoss, worth_a_graph
-from genomamba.tasks.optimizer import adamw_cosine
+from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.pretrain import PretrainTask
 from genomamba.tasks.time_budget import whole_step
 
@@ -59,7 +59,7 @@ def test_steps_on_windows_that_grow_are_those_without_graphs(parts: int) -> None
         sizes = {"batch_size": 2, "window": 256, "accumulate": parts, "cuda_graph": graph}
         task = PretrainTask(model, OptimizerConfig(), 8, **sizes).cuda().train()
         task.graph_short_steps(torch.device("cuda"))
-        optimizer, _ = adamw_cosine(model, task.optimizer_config, 8)
+        optimizer, _ = make_optimizer(model, task.optimizer_config, 8)
         seen = []
         for step, rows in enumerate((8, 8, 4, 4, 2, 2)):
             generator = torch.Generator().manual_seed(step)

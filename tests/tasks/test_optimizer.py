@@ -8,7 +8,7 @@ import torch
 from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
 from genomamba.tasks.config import OptimizerConfig
-from genomamba.tasks.optimizer import adamw_cosine, parameter_groups
+from genomamba.tasks.optimizer import make_optimizer, parameter_groups
 
 
 def test_only_matrices_decay() -> None:
@@ -24,7 +24,7 @@ def test_only_matrices_decay() -> None:
 
 def test_rate_rises_linearly_and_falls_as_a_cosine() -> None:
     model = torch.nn.Linear(1, 1)
-    optimizer, schedule = adamw_cosine(model, OptimizerConfig(lr=1.0, warmup=0.1, final=0.1), steps=100)
+    optimizer, schedule = make_optimizer(model, OptimizerConfig(lr=1.0, warmup=0.1, final=0.1), steps=100)
     rates = []
     for _ in range(101):
         rates.append(schedule.get_last_lr()[0])
@@ -39,7 +39,7 @@ def test_rate_rises_linearly_and_falls_as_a_cosine() -> None:
 def test_the_schedule_of_a_run_that_time_may_end_never_lags_behind_the_clock() -> None:
     model, now = torch.nn.Linear(1, 1), [0.0]
     config = OptimizerConfig(lr=1.0, warmup=0.1, final=0.1)
-    optimizer, schedule = adamw_cosine(model, config, 100, clock=lambda: now[0])
+    optimizer, schedule = make_optimizer(model, config, 100, clock=lambda: now[0])
     rates = []
     for now[0] in (0.0, 0.05, 0.55, 1.5):  # of the time
         optimizer.step()
