@@ -24,8 +24,7 @@ def leave_signals_to_us(trainer: Trainer) -> None:
 
 
 def end_here(trainer: Trainer) -> None:
-    """Makes the step just done the last one of the run; Lightning validates after it."""
-    trainer.should_stop = True
+    """Makes the step just done the last one of the run."""
     trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
 
 

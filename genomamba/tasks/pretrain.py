@@ -75,8 +75,8 @@ class PretrainTask(LightningModule):
         self.cuda_graph = cuda_graph
         self._graphed: GraphedLoss | None = None
         self.stop: StopSignals | None = None
-        self.time_is_up = False
-        self.agreed = [0, 0]  # by all ranks: the signal that stops the run, whether its time is up
+        self.time_gone = 0.0  # the share of the run's time; 0 where it has no end
+        self.agreed = (0, 0.0)  # by all ranks: the signal that stops the run, the share of its time
 
     def _loss(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
         """Summed weighted loss in nats and the sum of weights; ``number`` counts the split's micro-batches."""
@@ -122,9 +122,9 @@ class PretrainTask(LightningModule):
         return self._trainer.world_size if self._trainer is not None else 1
 
     def _of_all_ranks(self, sums: Tensor) -> Tensor:
-        """The sums over all ranks, and with them what the first rank wants: a stop by a signal, an end in time."""
+        """The sums over all ranks, and with them the first one's signal to stop and share of its time."""
         number = (self.stop.received if self.stop is not None else None) or 0
-        wishes = [0, 0] if self.global_rank else [int(number), int(self.time_is_up)]
+        wishes = [0.0, 0.0] if self.global_rank else [float(number), self.time_gone]
         both = torch.cat((sums, torch.tensor(wishes, dtype=sums.dtype).to(sums.device, non_blocking=True)))
         torch.distributed.all_reduce(both)
         return both
@@ -157,7 +157,7 @@ class PretrainTask(LightningModule):
         if self._copied is not None:
             self._copied.synchronize()
         total, weight, *asked = self._seen.tolist()
-        self.agreed = [int(number) for number in asked]
+        self.agreed = (int(asked[0]), asked[1]) if asked else (0, self.time_gone)
         self.step_loss = total / max(weight, 1.0)
         if not math.isfinite(self.step_loss):
             shown = ", ".join(self.where[:4]) + (f" and {len(self.where) - 4} more" if len(self.where) > 4 else "")
@@ -215,7 +215,7 @@ class PretrainTask(LightningModule):
                 self._log(f"valid_{name}_bits_per_base", nats / bases * BITS_PER_NAT)
 
     def configure_optimizers(self) -> Any:
-        optimizer, schedule = make_optimizer(self.model, self.optimizer_config, self.steps)
+        optimizer, schedule = make_optimizer(self.model, self.optimizer_config, self.steps, lambda: self.agreed[1])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -38,6 +38,10 @@ class TrainingClock(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.spent = state_dict["spent"]
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(pl_module, PretrainTask):  # the first rank's, which checkpoints have
+            pl_module.time_gone, pl_module.agreed = self.gone(), (0, self.gone())
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -48,11 +52,12 @@ class TrainingClock(Callback):
         self._at = now
         if trainer.global_step % LOG_EVERY == 0:
             self._log(pl_module)
-        is_up = self.seconds is not None and self.spent >= self.seconds
-        if trainer.world_size > 1:  # by the first rank's clock, as of the step before
-            assert isinstance(pl_module, PretrainTask)
-            is_up, pl_module.time_is_up = bool(pl_module.agreed[1]), is_up
-        if is_up:
+        if not isinstance(pl_module, PretrainTask):
+            trainer.should_stop = trainer.should_stop or self.gone() >= 1
+            return
+        pl_module.time_gone = self.gone()
+        # Of several ranks the first one's clock decides, as of the step before.
+        if (pl_module.time_gone if trainer.world_size == 1 else pl_module.agreed[1]) >= 1:
             end_here(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

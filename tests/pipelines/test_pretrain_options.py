@@ -18,6 +18,8 @@ from world import CliResult, RunCli
 from genomamba.data.datasets import Batch
 from genomamba.pipelines.options import PRESETS
 from genomamba.tasks import time_budget, training_clock
+from genomamba.tasks.config import OptimizerConfig
+from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.pretrain import PretrainTask
 
 SMALL = (
@@ -172,6 +174,36 @@ def test_minutes_are_those_of_all_parts_of_a_run_together(
         logged = [(int(row["step"]), row["train_seconds"]) for row in csv.DictReader(stream) if row["train_seconds"]]
     assert logged == [(2, "0.25"), (4, "0.5"), (5, "0.75"), (7, "1.0")]  # validations are after steps 3, 6 and 8
     assert len(steps(tmp_path / "run")[0]) == 8
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_the_schedule_of_a_run_slower_than_measured_keeps_up_with_its_time(
+    run_cli: RunCli, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: bool
+) -> None:
+    monkeypatch.setattr(time_budget, "affordable_steps", lambda *_: 60)
+    ticking(monkeypatch, 0.25)
+    words = [word for word in SMALL if word not in ("--steps", "6")]
+    given = ("pretrain", "-r", reference, "-o", tmp_path / "run", *words, "--max-minutes", minutes(8.5, 0.25))
+    step, calls = PretrainTask.training_step, itertools.count(1)
+
+    def stopped(*args: object) -> torch.Tensor:
+        if stop and next(calls) == 6:
+            signal.raise_signal(signal.SIGTERM)
+        return step(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PretrainTask, "training_step", stopped)
+    codes = [run_cli(*given).code, *([run_cli(*given, "--resume").code] if stop else [])]
+    assert codes == ([143, 0] if stop else [0])
+    with (tmp_path / "run" / "metrics.csv").open() as stream:
+        rates = {int(row["step"]): float(row["lr"]) for row in csv.DictReader(stream) if row["lr"]}
+    # Counted steps before the one before: not the first of a process.
+    gone = {4: 2 / 9, 9: (6 if stop else 7) / 9}
+    config = OptimizerConfig()
+    for number, rate in rates.items():
+        _, schedule = make_optimizer(torch.nn.Linear(2, 2), config, 60, clock=lambda: gone[number])  # noqa: B023
+        assert rate == pytest.approx(config.lr * schedule.lr_lambdas[0](number))
+    assert rates[9] < 0.35 * config.lr  # which 60 steps would come to after 40
+    assert len(rates) == 2
 
 
 def test_each_length_of_window_has_its_share_of_the_minutes(
