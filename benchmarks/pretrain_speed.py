@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import gc
 import io
 import json
 import subprocess
@@ -125,6 +126,7 @@ def measure(size: Size, config: pretrain.Config) -> dict[str, Any]:
     bases = size.windows * size.length
     planned = plan_of(config)
     for name, way in (("run", run), ("fixed_batch", on_one_batch)):
+        gc.collect()  # what the one before held, on the device too
         if config.device == "gpu":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import statistics
 import time
 
@@ -52,6 +53,8 @@ def affordable_steps(
             took.append(time.perf_counter() - began)
         per_step += share * statistics.median(took[_WARM_UP:])
     restore_rng_state(state)
+    del task, optimizer
+    gc.collect()  # graphs are part of a cycle, and hold as much memory as a step
     if device.type == "cpu":  # otherwise it is the device that decides
         per_step += _LOOP
     return max(1, int(seconds / per_step))
