@@ -106,7 +106,7 @@ class Series:
         yield from (self._job(f"seed {seed}", self.found["lr"], seed) for seed in seeds if seed not in known)
 
     def _job(self, what: str, rate: float, seed: int) -> Job:
-        cost = 0.0 if self.method == "probe" else 1.0
+        cost = 2.0 if self.method == "probe" else 1.0  # it brings the zero-shot figures with it
         return Job(f"{self.method}, {what}", cost, one, (self.method, self.options, seed, rate, self.folder / what))
 
     def take(self, job: Job, result: dict[str, Any]) -> Iterator[Job]:

@@ -58,17 +58,19 @@ class _Worker:
 
     def answer(self) -> tuple[str | None, Any]:
         """(why the job failed, or None; what it returned)."""
-        self.job = None
         try:
-            return self.connection.recv()
+            answer, self.job = self.connection.recv(), None
+            return answer
         except (EOFError, ConnectionError):
             self.died = True
             return "its process died", None
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.join()
+        """At once where a job runs; an idle process goes by itself."""
         self.connection.close()
+        if self.job is not None:
+            self.process.kill()
+        self.process.join()
 
 
 def side_by_side(
