@@ -283,3 +283,17 @@ def test_a_signal_keeps_the_best_so_far(run_cli: RunCli, trained: Path, tmp_path
     assert process.exitcode == 143, (tmp_path / "log").read_text()
     assert "what was best until then is kept" in (tmp_path / "log").read_text()
     assert figures_of(run_cli, trained / "table.csv", tmp_path / "m", tmp_path / "e.json")["sequences"] == 16
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("strands", ["both", "joined"])
+def test_a_run_of_cuda_graphs_gives_the_plain_run_s_weights(run_cli: RunCli, tmp_path: Path, strands: str) -> None:
+    made = [(text[:20], label, split) for text, label, split in rows()]  # of one length
+    table = write_table(tmp_path / "t.csv", made)
+    small = [*SMALL[:-1], "gpu"]  # in place of its cpu
+    words = ("--precision", "bf16-mixed", "--head.strands", strands, "--epochs", 2, "--leaks", "drop")
+    for name, more in (("graphed", ["--cuda-graph"]), ("plain", [])):
+        result = run_cli("finetune", "sequences", "-i", table, "-o", tmp_path / name, *small, *words, *more)
+        assert result.code == 0, result.err
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("graphed", "plain")]
+    assert weights[0] == weights[1]
