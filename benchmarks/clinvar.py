@@ -107,25 +107,34 @@ class Series:
 
     def _job(self, what: str, rate: float, seed: int) -> Job:
         cost = 2.0 if self.method == "probe" else 1.0  # it brings the zero-shot figures with it
-        return Job(f"{self.method}, {what}", cost, one, (self.method, self.options, seed, rate, self.folder / what))
+        return Job(f"{self.method}, {what}", cost, train, (self.method, self.options, seed, rate, self.folder / what))
 
     def take(self, job: Job, result: dict[str, Any]) -> Iterator[Job]:
         """What a finished job gave; and the jobs that it makes possible."""
-        if "lr" in self.found:
+        _, what, *tested = job.name.split(", ")
+        if tested:
             self.found["seeds"] = sorted([*self.found["seeds"], result], key=lambda run: run["seed"])
-            return
-        self.tried[job.name] = result
-        if len(self.tried) < len(self.rates):
-            return
-        runs = {rate: self.tried[f"{self.method}, rate {rate:g}"] for rate in self.rates}
+        elif "lr" in self.found:
+            yield self._test(what, result)
+        else:
+            self.tried[what] = result
+            if len(self.tried) == len(self.rates):
+                yield from self._choose()
+
+    def _choose(self) -> Iterator[Job]:
+        runs = {rate: self.tried[f"rate {rate:g}"] for rate in self.rates}
         best = max(runs, key=lambda rate: runs[rate]["valid_auroc"])
         tried = {str(rate): run["valid_auroc"] for rate, run in runs.items()}
-        self.found |= {"tried": tried, "lr": best, "seeds": [runs[best]]}
+        self.found |= {"tried": tried, "lr": best, "seeds": []}
+        yield self._test(f"rate {best:g}", runs[best])
         yield from self._others(self.seeds[1:])
 
+    def _test(self, what: str, made: dict[str, Any]) -> Job:
+        return Job(f"{self.method}, {what}, test", float("inf"), test, (self.options, self.folder / what, made))
 
-def one(method: str, options: argparse.Namespace, seed: int, rate: float, folder: Path) -> dict[str, Any]:
-    """`finetune variants`, then `evaluate variants`."""
+
+def train(method: str, options: argparse.Namespace, seed: int, rate: float, folder: Path) -> dict[str, Any]:
+    """One run of `finetune variants`; what is worth keeping of its provenance."""
     scratch = method == "scratch"
     architecture = json.loads((Path(options.model) / "config.json").read_text())["model"]
     config = finetune_variants.Config(
@@ -144,8 +153,13 @@ def one(method: str, options: argparse.Namespace, seed: int, rate: float, folder
     if code := finetune_variants.run(changed(config, settings(options.set) | {"optimizer.lr": rate})):
         raise RuntimeError(f"finetune variants ended with {code}")
     made = json.loads((folder / "provenance.json").read_text())
-    out = folder.with_suffix(".json")
-    evaluation = evaluate_variants.Config(
+    return {"seed": seed, "valid_auroc": made["valid_auroc"], "parameters": made["parameters"]}
+
+
+def test(options: argparse.Namespace, folder: Path, made: dict[str, Any]) -> dict[str, Any]:
+    """`evaluate variants` on the test genes: figures with intervals, beside what is known of the training."""
+    out = folder.parent / f"{folder.name}.json"  # a rate has a point in it
+    config = evaluate_variants.Config(
         reference=options.reference,
         input=options.input,
         model=str(folder),
@@ -154,10 +168,9 @@ def one(method: str, options: argparse.Namespace, seed: int, rate: float, folder
         batch_size=256,
     )
     with contextlib.redirect_stdout(sys.stderr):
-        evaluate_variants.run(evaluation)
+        evaluate_variants.run(config)
     found = json.loads(out.read_text())
-    figures = {name: found[name] for name in KEPT}
-    return {"seed": seed, "valid_auroc": made["valid_auroc"], "parameters": made["parameters"], **figures}
+    return {**made, **{name: found[name] for name in KEPT}}
 
 
 def write(report: dict[str, Any], path: Path) -> None:
