@@ -94,7 +94,7 @@ def fit(
         [item.ids for item in splits.train],
         targets(model, splits.train, source),
         config.augment,
-        either_strand=config.head.strands == "both",
+        either_strand=config.head.strands == "both" or config.augment.other_strand,
         seed=config.seed,
     )
     validation = EverySequence([item.ids for item in splits.dev], targets(model, splits.dev, source))

@@ -77,6 +77,16 @@ def test_the_same_seed_gives_the_same_model_whatever_the_workers(
     assert weights["a"] == weights["b"] != weights["c"]
 
 
+def test_a_head_that_reads_as_given_can_be_shown_the_other_strand(
+    run_cli: RunCli, trained: Path, tmp_path: Path
+) -> None:
+    words = ("finetune", "sequences", "-i", trained / "table.csv", *SMALL, "--epochs", 1, "--head.strands", "given")
+    for name, more in (("as", ()), ("either", ("--augment.other_strand", "true"))):
+        result = run_cli(*words, "-o", tmp_path / name, *more)
+        assert result.code == 0, result.err
+    assert (tmp_path / "as/model.safetensors").read_bytes() != (tmp_path / "either/model.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("form", ["tsv", "csv.gz", "parquet"])
 def test_every_form_of_table_gives_the_same_figures(run_cli: RunCli, trained: Path, tmp_path: Path, form: str) -> None:
     table, other = trained / "table.csv", tmp_path / f"t.{form}"
