@@ -2,12 +2,14 @@
 
 For every task and start (a pretrained model, or from scratch) the settings of the grid are tried with the first seed,
 dev chooses among them, and the chosen one is trained with the other seeds. Test is looked at once per seed, without
-repetitions; what training shares with dev or test, on either strand, leaves training. Results are written after every
-task, so that a stopped run goes on where it was. Where the folder has BASELINE_kmer_logreg.tsv (columns task and mcc),
-its figures stand beside. Needs no command-line parser and no reader of genomes.
+repetitions; what training shares with dev or test, on either strand, leaves training. With --jobs, runs go side by
+side. Results are written after every run, so that a stopped benchmark goes on where it was. Where the folder has
+BASELINE_kmer_logreg.tsv (columns task and mcc), its figures stand beside. Needs no command-line parser and no reader
+of genomes.
 
     python benchmarks/classification.py tasks/ --model runs/g1 --out benchmarks/results/classification.json \
-        --tasks gue_tf_0 gue_mouse_0 --seeds 0 1 2 --lr 1e-3 3e-3 --strands both joined --minutes 4
+        --tasks gue_tf_0 gue_mouse_0 --seeds 0 1 2 --lr 1e-3 3e-3 --strands both joined --set epochs=8 \
+        --for '*.scratch' 'seeds=[0]' optimizer.lr=2e-3 --jobs 8 --minutes 10
 """
 
 from __future__ import annotations
@@ -17,15 +19,18 @@ import contextlib
 import csv
 import itertools
 import json
+import shutil
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from settings import changed, settings
+from side_by_side import Job, side_by_side
 
 from genomamba.files import whole_file
 from genomamba.model.config import ModelConfig
@@ -49,14 +54,22 @@ def main() -> None:
     parser.add_argument("--model", help="run folder of `pretrain`")
     parser.add_argument("--starts", nargs="+", choices=("pretrained", "scratch"), help="both, where there is a model")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--lr", type=float, nargs="+", default=[1e-3], help="of the grid")
-    parser.add_argument(
-        "--strands", nargs="+", default=["both"], choices=("both", "given", "joined"), help="of the grid"
-    )
+    parser.add_argument("--lr", type=float, nargs="+", help="of the grid")
+    parser.add_argument("--strands", nargs="+", choices=("both", "given", "joined"), help="of the grid")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="OPTION=VALUE", help="any other option, such as epochs=20"
     )
-    parser.add_argument("--minutes", type=float, help="of training per task and start, shared among its runs")
+    parser.add_argument(
+        "--for",
+        nargs="+",
+        action="append",
+        default=[],
+        dest="special",
+        metavar=("PATTERN", "OPTION=VALUE"),
+        help="options, or seeds=[0,1], of the TASK.START that the pattern matches, such as 'gue_tf_*' or '*.scratch'",
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--minutes", type=float, help="of the clock, after which what is not finished is given up")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     parser.add_argument("--keep", type=Path, help="folder to keep the models of the first seed in")
     options = parser.parse_args()
@@ -67,51 +80,102 @@ def main() -> None:
     if unknown := [name for name in options.tasks or () if name not in files]:
         parser.error(f"there is no task {unknown[0]}; there is {', '.join(files)}")
     report = json.loads(options.out.read_text()) if options.out.exists() else {"results": {}}
+    results = report["results"]
     floor = read_floor(options.folder / FLOOR)
-    for task, start in itertools.product(options.tasks or files, starts):
-        done = report["results"].setdefault(task, {})
-        if start in done:
-            continue
-        print(f"{task}, {start}", file=sys.stderr, flush=True)
-        done[start] = measure(files[task], start, options)
-        with whole_file(options.out) as path:
-            path.write_text(json.dumps(report, indent=1) + "\n")
-        with whole_file(options.out.with_suffix(".md")) as path:
-            path.write_text(table(report["results"], floor))
-    print(table(report["results"], floor))
-
-
-def measure(path: Path, start: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Chooses a setting on dev, then measures it with every seed on test."""
-    grid = [{"optimizer.lr": lr, "head.strands": strands} for lr in options.lr for strands in options.strands]
-    runs = len(grid) + len(options.seeds) - 1
-    minutes = None if options.minutes is None else options.minutes / runs
-    first, others = options.seeds[0], options.seeds[1:]
     with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name) / f"setting{number}" for number in range(len(grid))]
-        tried = [
-            train(path, folder, start, options, setting, first, minutes)
-            for folder, setting in zip(folders, grid, strict=True)
+        series = [
+            Series(files[task], start, options, Path(name), results.setdefault(task, {}).setdefault(start, {}))
+            for task, start in itertools.product(options.tasks or files, starts)
         ]
-        best = max(range(len(grid)), key=lambda number: tried[number]["dev"]["valid_mcc"])
-        seeds = [test(path, folders[best], options) | {"seed": first, **tried[best]}]
-        if options.keep:
-            kept = options.keep / f"{path.name.removesuffix('.csv.gz')}.{start}"
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            folders[best].rename(kept)
-        for seed in others:
-            folder = Path(name) / f"seed{seed}"
-            made = train(path, folder, start, options, grid[best], seed, minutes)
-            seeds.append(test(path, folder, options) | {"seed": seed, **made})
-    return {
-        "chosen": grid[best],
-        "grid": [{**setting, **made["dev"]} for setting, made in zip(grid, tried, strict=True)],
-        "seeds": seeds,
-    }
+        by_name = {each.name: each for each in series}
+
+        def done(job: Job, result: dict[str, Any]) -> list[Job]:
+            more = list(by_name[job.name.partition(",")[0]].take(job, result))
+            write(report, floor, options.out)
+            return more
+
+        jobs = [job for each in series for job in each.begin()]
+        report["not_run"] = side_by_side(jobs, options.jobs, done, minutes=options.minutes)
+    write(report, floor, options.out)
+    print(table(report, floor))
+
+
+class Series:
+    """The runs of one task from one start: those of the grid, then those of the other seeds with what dev chose.
+
+    Args:
+        path: of the task.
+        start: ``pretrained`` or ``scratch``.
+        options: of the command line.
+        folder: for the models.
+        found: what is known already; changed in place.
+    """
+
+    def __init__(
+        self, path: Path, start: str, options: argparse.Namespace, folder: Path, found: dict[str, Any]
+    ) -> None:
+        self.path, self.start, self.options, self.found = path, start, options, found
+        self.name = f"{path.name.removesuffix('.csv.gz')}.{start}"
+        self.folder = folder / self.name
+        own = settings(options.set)
+        for pattern, *words in options.special:
+            if fnmatch(self.name, pattern):
+                own |= settings(words)
+        self.seeds: list[int] = own.pop("seeds", options.seeds)
+        self.own = own
+        grid = {"optimizer.lr": options.lr, "head.strands": options.strands}
+        given = {name: values for name, values in grid.items() if values}
+        self.grid = [dict(zip(given, values, strict=True)) for values in itertools.product(*given.values())]
+        self.tried: dict[int, dict[str, Any]] = {}
+
+    def begin(self) -> Iterator[Job]:
+        if len(self.grid) == 1 and "chosen" not in self.found:
+            self.found |= {"chosen": self.grid[0], "seeds": []}
+        if "chosen" in self.found:
+            yield from self._others(self.seeds)
+        else:
+            yield from (self._training(f"setting{number}", each) for number, each in enumerate(self.grid))
+
+    def _others(self, seeds: list[int]) -> Iterator[Job]:
+        known = [run["seed"] for run in self.found["seeds"]]
+        yield from (self._training(f"seed{seed}", self.found["chosen"], seed) for seed in seeds if seed not in known)
+
+    def _training(self, what: str, setting: dict[str, Any], seed: int | None = None) -> Job:
+        own = self.own | setting
+        cost = self.path.stat().st_size * own.get("epochs", 10)  # bases, nearly
+        seed = self.seeds[0] if seed is None else seed
+        folder = self.folder / what
+        args = (self.path, folder, self.start, self.options, own, seed)
+        return Job(f"{self.name}, {what}", cost, train, args)
+
+    def take(self, job: Job, result: dict[str, Any]) -> Iterator[Job]:
+        """What a finished job gave; and the jobs that it makes possible."""
+        _, what, *tested = job.name.split(", ")
+        if tested:
+            self.found["seeds"] = sorted([*self.found["seeds"], result], key=lambda run: run["seed"])
+        elif what.startswith("seed"):
+            yield self._test(what, result)
+        else:
+            self.tried[int(what.removeprefix("setting"))] = result
+            if len(self.tried) == len(self.grid):
+                yield from self._choose()
+
+    def _choose(self) -> Iterator[Job]:
+        tried = [self.tried[number] for number in range(len(self.grid))]
+        best = max(range(len(tried)), key=lambda number: tried[number]["dev"]["valid_mcc"])
+        dev = [{**setting, **made["dev"]} for setting, made in zip(self.grid, tried, strict=True)]
+        self.found |= {"chosen": self.grid[best], "grid": dev, "seeds": []}
+        yield self._test(f"setting{best}", tried[best])
+        yield from self._others(self.seeds[1:])
+
+    def _test(self, what: str, made: dict[str, Any]) -> Job:
+        keep = self.options.keep if made["seed"] == self.seeds[0] else None
+        args = (self.path, self.folder / what, self.options, made, None if keep is None else keep / self.name)
+        return Job(f"{self.name}, {what}, test", float("inf"), test, args)
 
 
 def train(
-    path: Path, folder: Path, start: str, options: argparse.Namespace, setting: dict[str, Any], seed: int, minutes: Any
+    path: Path, folder: Path, start: str, options: argparse.Namespace, own: dict[str, Any], seed: int
 ) -> dict[str, Any]:
     """One run of `finetune sequences`; what is worth keeping of its provenance."""
     config = finetune_sequences.Config(
@@ -121,16 +185,16 @@ def train(
         leaks="drop",
         seed=seed,
         device=options.device,
-        max_minutes=minutes,
         architecture=scratch_architecture(options.model) if start == "scratch" else ModelConfig(),
     )
-    given = settings(options.set)
-    own = {name: value for name, value in given.items() if start == "scratch" or not name.startswith("architecture.")}
+    own = {name: value for name, value in own.items() if start == "scratch" or not name.startswith("architecture.")}
     began = time.perf_counter()
-    if code := finetune_sequences.run(changed(config, own | setting)):
-        raise SystemExit(code)
+    if code := finetune_sequences.run(changed(config, own)):
+        raise RuntimeError(f"finetune sequences ended with {code}")
     made = json.loads((folder / "provenance.json").read_text())
     return {
+        "seed": seed,
+        "settings": own,
         "dev": {name: made["dev"][name] for name in ("valid_mcc", "valid_loss", "step") if name in made["dev"]},
         "counts": made["counts"],
         "dropped": made["dropped"],
@@ -139,16 +203,27 @@ def train(
     }
 
 
-def test(path: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """`evaluate sequences` on the test split: figures with intervals."""
+def test(
+    path: Path, folder: Path, options: argparse.Namespace, made: dict[str, Any], keep: Path | None
+) -> dict[str, Any]:
+    """`evaluate sequences` on the test split: figures with intervals, beside what is known of the training."""
     out = folder.with_suffix(".json")
     config = evaluate_sequences.Config(
         input=str(path), model=str(folder), output=str(out), device=options.device, batch_size=256
     )
     with contextlib.redirect_stdout(sys.stderr):
         evaluate_sequences.run(config)
+    if keep is not None:
+        shutil.copytree(folder, keep, dirs_exist_ok=True)
     found = json.loads(out.read_text())
-    return {"test": found["overall"], "sequences": found["sequences"], "left_out": found["left_out"]}
+    return {**made, "test": found["overall"], "sequences": found["sequences"], "left_out": found["left_out"]}
+
+
+def write(report: dict[str, Any], floor: dict[str, float], out: Path) -> None:
+    with whole_file(out) as path:
+        path.write_text(json.dumps(report, indent=1) + "\n")
+    with whole_file(out.with_suffix(".md")) as path:
+        path.write_text(table(report, floor))
 
 
 def scratch_architecture(model: str | None) -> ModelConfig:
@@ -165,15 +240,27 @@ def read_floor(path: Path) -> dict[str, float]:
         return {row["task"]: float(row["mcc"]) for row in csv.DictReader(stream, delimiter="\t")}
 
 
-def table(results: dict[str, Any], floor: dict[str, float]) -> str:
+def table(report: dict[str, Any], floor: dict[str, float]) -> str:
     """Test MCC × 100, mean over seeds and their standard deviation, as Markdown."""
     rows = [
-        "| task | test sequences | k-mer floor | from scratch | pretrained | DNABERT-2 117M, published |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| task | test sequences | left out of test | left out of training | k-mer floor | from scratch | pretrained "
+        "| DNABERT-2 117M, published |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
+    results = {
+        task: {start: found for start, found in starts.items() if found.get("seeds")}
+        for task, starts in report["results"].items()
+    }
+    sizes = set()
     for task, starts in results.items():
-        size = next((f"{start['seeds'][0]['sequences']:,}" for start in starts.values()), "")
-        cells = [task, size, f"{100 * floor[task]:.1f}" if task in floor else ""]
+        runs = [run for found in starts.values() for run in found["seeds"]]
+        if not runs:
+            continue
+        sizes |= {run["parameters"] for run in runs}
+        left_out = sum(runs[0]["left_out"].values())
+        dropped = sum(count for why, count in runs[0]["dropped"].items() if "in train" in why or "in dev" in why)
+        cells = [task, f"{runs[0]['sequences']:,}", f"{left_out:,}", f"{dropped:,}"]
+        cells += [f"{100 * floor[task]:.1f}" if task in floor else ""]
         cells += [_cell(_mccs(starts, start)) for start in ("scratch", "pretrained")]
         rows.append("| " + " | ".join([*cells, str(PUBLISHED.get(task, ""))]) + " |")
     means = []
@@ -181,8 +268,20 @@ def table(results: dict[str, Any], floor: dict[str, float]) -> str:
         every = [_mccs(results.get(task, {}), start) for task in PUBLISHED]
         means.append(f"{statistics.mean(statistics.mean(each) for each in every):.1f}" if all(every) else "")
     published = f"{statistics.mean(PUBLISHED.values()):.1f}"
-    rows.append(f"| mean of the {len(PUBLISHED)} with a published figure | | | {means[0]} | {means[1]} | {published} |")
+    mean = f"mean of the {len(PUBLISHED)} with a published figure"
+    rows.append(f"| {mean} | | | | | {means[0]} | {means[1]} | {published} |")
+    rows += ["", NOTE.format(f"{max(sizes):,}" if sizes else "no")]
+    if not_run := report.get("not_run"):
+        rows += ["", "Not run: " + "; ".join(f"{name} ({why})" for name, why in not_run.items()) + "."]
     return "\n".join(rows) + "\n"
+
+
+NOTE = (
+    "MCC × 100 on the test split, mean ± standard deviation over seeds (how many), models of at most {} parameters. "
+    "Left out of test: repetitions of a test sequence, and those that stand there with several labels. Left out of "
+    "training: what is in test or dev too, as it stands or as its reverse complement, and repetitions. Published "
+    "figures are those of the whole test split. Dev chose settings, epoch and threshold."
+)
 
 
 def _mccs(starts: dict[str, Any], start: str) -> list[float]:

@@ -3,11 +3,13 @@
 Beside each other: the pretrained model's log-likelihood ratio (zero-shot), a probe of its frozen features, low-rank
 updates, full fine-tuning, training from scratch, and the consequence class alone, which all but decides the pooled
 label; so figures are given within consequence classes too, where the class alone scores 0.5 by construction. The
-learning rate is chosen on the validation genes with the first seed. Results are written after every run, so that a
-stopped benchmark goes on where it was. Needs no command-line parser, no htslib and no pyfaidx.
+learning rate is chosen on the validation genes with the first seed. With --jobs, runs go side by side. Results are
+written after every run, so that a stopped benchmark goes on where it was. Needs no command-line parser, no htslib and
+no pyfaidx.
 
     python benchmarks/clinvar.py -r panel.fa.gz -i clinvar_panel.tsv.gz --model runs/g1 \
-        --out benchmarks/results/clinvar.json --seeds 0 1 2 --lr 3e-4 1e-3 --set window=1024 epochs=3
+        --out benchmarks/results/clinvar.json --seeds 0 1 2 --lr 3e-4 1e-3 --set window=1024 epochs=3 \
+        --jobs 8 --minutes 10
 """
 
 from __future__ import annotations
@@ -18,15 +20,17 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from settings import changed, settings
+from side_by_side import Job, side_by_side
 
 from genomamba.files import whole_file
 from genomamba.model.config import ModelConfig
 from genomamba.pipelines import evaluate_variants, finetune_variants
+from genomamba.pipelines.open_reference import open_reference
 
 METHODS = ("probe", "lora", "full", "scratch")
 NAMES = {"probe": "probe", "lora": "LoRA", "full": "full fine-tuning", "scratch": "from scratch"}
@@ -48,36 +52,89 @@ def main() -> None:
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="OPTION=VALUE", help="any other option, such as window=1024"
     )
-    parser.add_argument("--minutes", type=float, help="of training per run")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--minutes", type=float, help="of the clock, after which what is not finished is given up")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     options = parser.parse_args()
     report = json.loads(options.out.read_text()) if options.out.exists() else {"genes": options.test, "methods": {}}
-    for method in options.methods:
-        done = report["methods"].setdefault(method, {})
-        # logistic regression on frozen features has nothing that a seed could change
-        seeds = options.seeds[:1] if method == "probe" else options.seeds
-        with tempfile.TemporaryDirectory() as name:
-            if "lr" not in done:
-                done["tried"], done["lr"], done["seeds"] = choose(method, options, seeds[0], Path(name))
-                write(report, options.out)
-            for seed in seeds[len(done["seeds"]) :]:
-                done["seeds"].append(one(method, options, seed, done["lr"], Path(name) / f"seed{seed}"))
-                write(report, options.out)
+    # Made once, so that the runs need not make it all at a time.
+    open_reference(options.reference)
+    with tempfile.TemporaryDirectory() as name:
+        series = {
+            method: Series(method, options, Path(name), report["methods"].setdefault(method, {}))
+            for method in options.methods
+        }
+
+        def done(job: Job, result: dict[str, Any]) -> list[Job]:
+            more = list(series[job.name.partition(",")[0]].take(job, result))
+            write(report, options.out)
+            return more
+
+        jobs = [job for each in series.values() for job in each.begin()]
+        report["not_run"] = side_by_side(jobs, options.jobs, done, minutes=options.minutes)
+    write(report, options.out)
     print(tables(report))
 
 
-def choose(
-    method: str, options: argparse.Namespace, seed: int, folder: Path
-) -> tuple[dict[str, float], float, list[dict[str, Any]]]:
-    """Validation AUROC by learning rate, the best of them, and its run's figures."""
-    rates = options.lr[:1] if method == "probe" else options.lr
-    runs = {rate: one(method, options, seed, rate, folder / f"lr{rate}") for rate in rates}
-    best = max(runs, key=lambda rate: runs[rate]["valid_auroc"])
-    return {str(rate): run["valid_auroc"] for rate, run in runs.items()}, best, [runs[best]]
+class Series:
+    """The runs of one method: every learning rate with the first seed, then the best one with the others.
+
+    Args:
+        method: one of METHODS.
+        options: of the command line.
+        folder: for the models.
+        found: what is known already; changed in place.
+    """
+
+    def __init__(self, method: str, options: argparse.Namespace, folder: Path, found: dict[str, Any]) -> None:
+        self.method, self.options, self.folder, self.found = method, options, folder / method, found
+        # Logistic regression on frozen features has nothing that a seed or a rate could change.
+        self.seeds = options.seeds[:1] if method == "probe" else options.seeds
+        self.rates = options.lr[:1] if method == "probe" else options.lr
+        self.tried: dict[str, dict[str, Any]] = {}
+
+    def begin(self) -> Iterator[Job]:
+        if len(self.rates) == 1 and "lr" not in self.found:
+            self.found |= {"lr": self.rates[0], "seeds": []}
+        if "lr" in self.found:
+            yield from self._others(self.seeds)
+        else:
+            yield from (self._job(f"rate {rate:g}", rate, self.seeds[0]) for rate in self.rates)
+
+    def _others(self, seeds: list[int]) -> Iterator[Job]:
+        known = [run["seed"] for run in self.found["seeds"]]
+        yield from (self._job(f"seed {seed}", self.found["lr"], seed) for seed in seeds if seed not in known)
+
+    def _job(self, what: str, rate: float, seed: int) -> Job:
+        cost = 2.0 if self.method == "probe" else 1.0  # it brings the zero-shot figures with it
+        return Job(f"{self.method}, {what}", cost, train, (self.method, self.options, seed, rate, self.folder / what))
+
+    def take(self, job: Job, result: dict[str, Any]) -> Iterator[Job]:
+        """What a finished job gave; and the jobs that it makes possible."""
+        _, what, *tested = job.name.split(", ")
+        if tested:
+            self.found["seeds"] = sorted([*self.found["seeds"], result], key=lambda run: run["seed"])
+        elif "lr" in self.found:
+            yield self._test(what, result)
+        else:
+            self.tried[what] = result
+            if len(self.tried) == len(self.rates):
+                yield from self._choose()
+
+    def _choose(self) -> Iterator[Job]:
+        runs = {rate: self.tried[f"rate {rate:g}"] for rate in self.rates}
+        best = max(runs, key=lambda rate: runs[rate]["valid_auroc"])
+        tried = {str(rate): run["valid_auroc"] for rate, run in runs.items()}
+        self.found |= {"tried": tried, "lr": best, "seeds": []}
+        yield self._test(f"rate {best:g}", runs[best])
+        yield from self._others(self.seeds[1:])
+
+    def _test(self, what: str, made: dict[str, Any]) -> Job:
+        return Job(f"{self.method}, {what}, test", float("inf"), test, (self.options, self.folder / what, made))
 
 
-def one(method: str, options: argparse.Namespace, seed: int, rate: float, folder: Path) -> dict[str, Any]:
-    """`finetune variants`, then `evaluate variants`."""
+def train(method: str, options: argparse.Namespace, seed: int, rate: float, folder: Path) -> dict[str, Any]:
+    """One run of `finetune variants`; what is worth keeping of its provenance."""
     scratch = method == "scratch"
     architecture = json.loads((Path(options.model) / "config.json").read_text())["model"]
     config = finetune_variants.Config(
@@ -92,20 +149,28 @@ def one(method: str, options: argparse.Namespace, seed: int, rate: float, folder
         test=options.test,
         seed=seed,
         device=options.device,
-        max_minutes=options.minutes,
     )
-    print(f"{NAMES[method]}, seed {seed}, learning rate {rate:g}", file=sys.stderr, flush=True)
-    finetune_variants.run(changed(config, settings(options.set) | {"optimizer.lr": rate}))
+    if code := finetune_variants.run(changed(config, settings(options.set) | {"optimizer.lr": rate})):
+        raise RuntimeError(f"finetune variants ended with {code}")
     made = json.loads((folder / "provenance.json").read_text())
-    out = folder.with_suffix(".json")
-    evaluation = evaluate_variants.Config(
-        reference=options.reference, input=options.input, model=str(folder), output=str(out), device=options.device
+    return {"seed": seed, "valid_auroc": made["valid_auroc"], "parameters": made["parameters"]}
+
+
+def test(options: argparse.Namespace, folder: Path, made: dict[str, Any]) -> dict[str, Any]:
+    """`evaluate variants` on the test genes: figures with intervals, beside what is known of the training."""
+    out = folder.parent / f"{folder.name}.json"  # a rate has a point in it
+    config = evaluate_variants.Config(
+        reference=options.reference,
+        input=options.input,
+        model=str(folder),
+        output=str(out),
+        device=options.device,
+        batch_size=256,
     )
     with contextlib.redirect_stdout(sys.stderr):
-        evaluate_variants.run(evaluation)
+        evaluate_variants.run(config)
     found = json.loads(out.read_text())
-    figures = {name: found[name] for name in KEPT}
-    return {"seed": seed, "valid_auroc": made["valid_auroc"], "parameters": made["parameters"], **figures}
+    return {**made, **{name: found[name] for name in KEPT}}
 
 
 def write(report: dict[str, Any], path: Path) -> None:
@@ -128,6 +193,8 @@ def tables(report: dict[str, Any]) -> str:
             continue
         parts.append(f"\nWithin {row['stratum']}: {row['variants']:,} variants, {row['positives']:,} pathogenic\n")
         parts += _table(runs, first, lambda run, place=place: run["within"][place], place)  # type: ignore[misc]
+    if not_run := report.get("not_run"):
+        parts.append("\nNot run: " + "; ".join(f"{name} ({why})" for name, why in not_run.items()) + ".")
     return "\n".join(parts) + "\n"
 
 

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from genomamba.pipelines.finetune_sequences import Config
 
 
+# A batch without gradients is fast from about so many tokens on, and still small.
+VALIDATION_TOKENS = 1 << 15
+
+
 def set_scales(model: SequenceModel, train: list[LabelledSequence], config: Config, source: str) -> NDArray | None:
     """Gives the model its class weights, or the mean and spread of its values; returns the former.
 
@@ -90,7 +94,7 @@ def fit(
         [item.ids for item in splits.train],
         targets(model, splits.train, source),
         config.augment,
-        either_strand=config.head.strands == "both",
+        either_strand=config.head.strands == "both" or config.augment.other_strand,
         seed=config.seed,
     )
     validation = EverySequence([item.ids for item in splits.dev], targets(model, splits.dev, source))
@@ -118,8 +122,10 @@ def fit(
         precision=config.precision,
         callbacks=callbacks,
     )
-    training_loader = _loader(config, training, KeySampler(len(splits.train), shuffle_seed=config.seed))
-    validation_loader = _loader(config, validation, None)
+    sampler = KeySampler(len(splits.train), shuffle_seed=config.seed)
+    training_loader = _loader(config, training, config.batch_size, sampler)
+    longest = max(item.ids.size for item in splits.dev)
+    validation_loader = _loader(config, validation, max(config.batch_size, VALIDATION_TOKENS // longest), None)
     stopped = None
     try:
         with stop:
@@ -133,10 +139,12 @@ def fit(
     return task.best, stopped
 
 
-def _loader(config: Config, data: Dataset[SequenceBatch], sampler: Sampler | None) -> DataLoader[SequenceBatch]:
+def _loader(
+    config: Config, data: Dataset[SequenceBatch], batch_size: int, sampler: Sampler | None
+) -> DataLoader[SequenceBatch]:
     return DataLoader(
         data,
-        batch_size=config.batch_size,
+        batch_size=batch_size,
         sampler=sampler,
         collate_fn=as_it_is,
         num_workers=config.workers,

@@ -16,6 +16,7 @@ from torch import Tensor
 from genomamba.errors import CheckpointError
 from genomamba.tasks.checkpoint_io import PROGRESS, read_checkpoint
 from genomamba.tasks.loop_position import leave_signals_to_us, run_validation, set_step
+from genomamba.tasks.metrics_log import MetricsLog
 from genomamba.tasks.pretrain import PretrainTask
 from genomamba.tasks.rng_state import restore_rng_state, take_rng_state
 from genomamba.tasks.stop_signals import InterruptedTraining, StopSignals
@@ -142,8 +143,9 @@ class Checkpoints(Callback):
         now = self._position(trainer)
         if now == self._saved:
             return
-        if trainer.logger is not None:
-            trainer.logger.save()
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsLog):
+                logger.write()
         self.folder.mkdir(exist_ok=True)
         trainer.save_checkpoint(self.folder / f"step-{now.step:09d}.ckpt")
         self._saved = now

@@ -57,10 +57,13 @@ class AugmentConfig:
     """Attributes:
     shift: most bases by which a training sequence is moved, either way; N comes in.
     mutate: share of its bases that are replaced by random ones.
+    other_strand: show half of the training sequences as their reverse complement, also where the head reads strands as
+        given or joined; for classes that both strands of a sequence share.
     """
 
     shift: int = 0
     mutate: float = 0.0
+    other_strand: bool = False
 
     def __post_init__(self) -> None:
         for field, high in (("shift", math.inf), ("mutate", 1)):

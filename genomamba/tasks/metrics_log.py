@@ -47,10 +47,13 @@ class MetricsLog(Logger):
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self._rows.append({name: float(value) for name, value in metrics.items() if name != "epoch"} | {"step": step})
-        if time.monotonic() > self._write_at:
-            self.save()
 
     def save(self) -> None:
+        """Writes now and then; Lightning calls it after every row."""
+        if time.monotonic() > self._write_at:
+            self.write()
+
+    def write(self) -> None:
         """Writes all rows anew: they are few, and a reader never sees half of one."""
         if len(self._rows) == self._written:
             return
@@ -64,4 +67,4 @@ class MetricsLog(Logger):
         self._written, self._write_at = len(self._rows), now + max(_SECONDS_BETWEEN_WRITES, (now - began) / _MOST)
 
     def finalize(self, status: str) -> None:
-        self.save()
+        self.write()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning import LightningModule
+from numpy.typing import NDArray
 from sklearn.metrics import matthews_corrcoef
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +27,7 @@ from genomamba.tasks.averaging import RunningMean
 from genomamba.tasks.calibration import best_threshold, fit_temperature
 from genomamba.tasks.config import AugmentConfig, OptimizerConfig
 from genomamba.tasks.cuda_graph import GraphedLoss, worth_a_graph
+from genomamba.tasks.metrics_log import LOG_EVERY
 from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.pretrain import NonFiniteLossError
 
@@ -35,6 +37,12 @@ class SequenceBatch(NamedTuple):
     length: Tensor | None  # (B,), None where no row is padded
     target: Tensor  # (B,): class, or standardised value
     where: list[int]  # the sequences' numbers, for messages
+
+    def to(self, device: torch.device) -> SequenceBatch:
+        """The same on ``device``."""
+        length = None if self.length is None else self.length.to(device, non_blocking=True)
+        ids, target = (tensor.to(device, non_blocking=True) for tensor in (self.ids, self.target))
+        return SequenceBatch(ids, length, target, self.where)
 
 
 class TrainingSequences(Dataset[SequenceBatch]):
@@ -53,32 +61,54 @@ class TrainingSequences(Dataset[SequenceBatch]):
     ) -> None:
         self.sequences, self.targets, self.augment = sequences, targets, augment
         self.either_strand, self.seed = either_strand, seed
+        self._epoch = -1
 
     def __getitems__(self, keys: list[SampleKey]) -> SequenceBatch:
         numbers = [key.sample for key in keys]
-        ids, length = stack_ids([self._sequence(key) for key in keys])
+        ids, length = stack_ids([self.sequences[number] for number in numbers])
+        if self.either_strand or self.augment.shift:
+            flipped, by = (np.array(drawn) for drawn in zip(*map(self._drawn, keys), strict=True))
+            ids = torch.from_numpy(moved(ids.numpy(), None if length is None else length.numpy(), flipped, by))
+        if self.augment.mutate:
+            for row, key in enumerate(keys):
+                self._mutate(ids[row, : self.sequences[key.sample].size].numpy(), key)
         return SequenceBatch(ids, length, self.targets[numbers], numbers)
 
-    def _sequence(self, key: SampleKey) -> Ids:
-        ids = self.sequences[key.sample]
-        if not (self.either_strand or self.augment.shift or self.augment.mutate):
-            return ids
-        random = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 4, key.epoch, key.sample]))
-        if self.either_strand and random.integers(2):
-            ids = alphabet.reverse_complement(ids)
-        if self.augment.shift:
-            ids = shifted(ids, int(random.integers(-self.augment.shift, self.augment.shift + 1)))
-        if self.augment.mutate:
-            hit = random.random(ids.size) < self.augment.mutate
-            ids = np.where(hit, random.integers(alphabet.A, alphabet.T + 1, ids.size, dtype=np.uint8), ids)
-        return ids
+    def _drawn(self, key: SampleKey) -> tuple[bool, int]:
+        """Whether a sample is shown from the other strand, and by how much it is moved; an epoch is drawn at once."""
+        if key.epoch != self._epoch:
+            random = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 4, key.epoch, 0]))
+            count, most = len(self.sequences), self.augment.shift
+            self._flipped = random.integers(2, size=count, dtype=bool) & self.either_strand
+            self._by = random.integers(-most, most + 1, count)
+            self._epoch = key.epoch
+        return self._flipped[key.sample], self._by[key.sample]
+
+    def _mutate(self, ids: Ids, key: SampleKey) -> None:
+        random = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 5, key.epoch, key.sample]))
+        hit = random.random(ids.size) < self.augment.mutate
+        ids[hit] = random.integers(alphabet.A, alphabet.T + 1, int(hit.sum()), dtype=np.uint8)
 
 
-def shifted(ids: Ids, by: int) -> Ids:
-    """Moved to the right by so many bases (to the left where negative); N comes in, what leaves is lost."""
-    by = max(-ids.size, min(ids.size, by))
-    room = np.full(abs(by), alphabet.N, dtype=ids.dtype)
-    return np.concatenate([room, ids[: ids.size - by]] if by >= 0 else [ids[-by:], room])
+def moved(ids: Ids, length: NDArray | None, flipped: NDArray, by: NDArray) -> Ids:
+    """Rows turned to their reverse complement, then moved to the right; N comes in, what leaves is lost.
+
+    Args:
+        ids: (B, L), right-padded.
+        length: (B,), None where no row is padded.
+        flipped: (B,), which rows are turned.
+        by: (B,), bases; to the left where negative.
+    """
+    longest = ids.shape[1]
+    size = np.full((len(ids), 1), longest) if length is None else length[:, None]
+    position = np.arange(longest)
+    source = position - by[:, None]
+    inside = (source >= 0) & (source < size)
+    source = np.where(flipped[:, None], size - 1 - source, source).clip(0, longest - 1)
+    found = np.take_along_axis(ids, source, 1)
+    found = np.where(flipped[:, None], alphabet.COMPLEMENT.take(found), found)
+    found = np.where(inside, found, np.uint8(alphabet.N))
+    return found if length is None else np.where(position < size, found, np.uint8(alphabet.PAD))
 
 
 class EverySequence(Dataset[SequenceBatch]):
@@ -178,8 +208,9 @@ class SequenceTask(LightningModule):
                 f"the loss is {loss.item()} at step {self.global_step}, in sequences {shown} … of the training split; "
                 "the weights were not changed; lower optimizer.lr"
             )
-        self.log("train_loss", loss, prog_bar=True)
-        self.log("lr", torch.tensor(float(optimizer.param_groups[0]["lr"])))
+        if (self.global_step + 1) % LOG_EVERY == 0:  # what goes unseen takes as long as a small layer
+            self.log("train_loss", loss, prog_bar=True)
+            self.log("lr", torch.tensor(float(optimizer.param_groups[0]["lr"])))
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self._mean is not None:

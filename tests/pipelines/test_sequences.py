@@ -77,6 +77,16 @@ def test_the_same_seed_gives_the_same_model_whatever_the_workers(
     assert weights["a"] == weights["b"] != weights["c"]
 
 
+def test_a_head_that_reads_as_given_can_be_shown_the_other_strand(
+    run_cli: RunCli, trained: Path, tmp_path: Path
+) -> None:
+    words = ("finetune", "sequences", "-i", trained / "table.csv", *SMALL, "--epochs", 1, "--head.strands", "given")
+    for name, more in (("as", ()), ("either", ("--augment.other_strand", "true"))):
+        result = run_cli(*words, "-o", tmp_path / name, *more)
+        assert result.code == 0, result.err
+    assert (tmp_path / "as/model.safetensors").read_bytes() != (tmp_path / "either/model.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("form", ["tsv", "csv.gz", "parquet"])
 def test_every_form_of_table_gives_the_same_figures(run_cli: RunCli, trained: Path, tmp_path: Path, form: str) -> None:
     table, other = trained / "table.csv", tmp_path / f"t.{form}"
@@ -283,3 +293,17 @@ def test_a_signal_keeps_the_best_so_far(run_cli: RunCli, trained: Path, tmp_path
     assert process.exitcode == 143, (tmp_path / "log").read_text()
     assert "what was best until then is kept" in (tmp_path / "log").read_text()
     assert figures_of(run_cli, trained / "table.csv", tmp_path / "m", tmp_path / "e.json")["sequences"] == 16
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("strands", ["both", "joined"])
+def test_a_run_of_cuda_graphs_gives_the_plain_run_s_weights(run_cli: RunCli, tmp_path: Path, strands: str) -> None:
+    made = [(text[:20], label, split) for text, label, split in rows()]  # of one length
+    table = write_table(tmp_path / "t.csv", made)
+    small = [*SMALL[:-1], "gpu"]  # in place of its cpu
+    words = ("--precision", "bf16-mixed", "--head.strands", strands, "--epochs", 2, "--leaks", "drop")
+    for name, more in (("graphed", ["--cuda-graph"]), ("plain", [])):
+        result = run_cli("finetune", "sequences", "-i", table, "-o", tmp_path / name, *small, *words, *more)
+        assert result.code == 0, result.err
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("graphed", "plain")]
+    assert weights[0] == weights[1]

@@ -11,8 +11,9 @@ from genomamba.data.datasets import SampleKey
 from genomamba.genome import alphabet
 from genomamba.model.config import ModelConfig, SequenceHeadConfig
 from genomamba.model.sequence_heads import SequenceModel
+from genomamba.scoring.sequences import stack_ids
 from genomamba.tasks.config import AugmentConfig, OptimizerConfig
-from genomamba.tasks.sequences import SequenceBatch, SequenceTask, TrainingSequences, shifted
+from genomamba.tasks.sequences import SequenceBatch, SequenceTask, TrainingSequences, moved
 
 
 def training(augment: AugmentConfig, *, either_strand: bool = False, seed: int = 0) -> TrainingSequences:
@@ -48,10 +49,21 @@ def test_mutations_replace_the_share_that_was_asked_for() -> None:
     assert changed == pytest.approx(0.15, abs=0.01)  # a quarter of the new bases are the old ones
 
 
-def test_shifted_sequences_lose_at_one_end_and_gain_n_at_the_other() -> None:
-    ids = alphabet.encode("ACGT")
-    shown = {by: alphabet.decode(shifted(ids, by)) for by in (-5, -1, 0, 2, 9)}
-    assert shown == {-5: "NNNN", -1: "CGTN", 0: "ACGT", 2: "NNAC", 9: "NNNN"}
+def test_moved_sequences_lose_at_one_end_and_gain_n_at_the_other() -> None:
+    shifts = np.array([-5, -1, 0, 2, 9, 1])
+    ids = np.stack([alphabet.encode("ACGA")] * len(shifts))
+    flipped = np.array([False] * 5 + [True])
+    shown = [alphabet.decode(row) for row in moved(ids, None, flipped, shifts)]
+    assert shown == ["NNNN", "CGAN", "ACGA", "NNAC", "NNNN", "NTCG"]
+
+
+def test_padding_stays_where_it_is() -> None:
+    ids, length = stack_ids([alphabet.encode("ACGTT"), alphabet.encode("AAG")])
+    assert length is not None
+    shown = moved(ids.numpy(), length.numpy(), np.array([True, True]), np.array([0, 1]))
+    assert alphabet.decode(shown[0]) == "AACGT"
+    assert alphabet.decode(shown[1][:3]) == "NCT"
+    assert (shown[1][3:] == alphabet.PAD).all()
 
 
 @pytest.mark.gpu
