@@ -13,14 +13,16 @@ import json
 import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 from genomamba import __version__
 from genomamba.errors import ConfigError, GenoMambaError
+from genomamba.model.pretrained import SHIPPED
 from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import WHEN_NOT_GIVEN, model_folder
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
@@ -42,12 +44,12 @@ DECISIVE = ("batch_size", "shard_size", "window_step", "reuse_state", "distances
 class Config:
     reference: str = option("FASTA that the variants stand on", short="-r")
     input: str = option("VCF or BCF; - is stdin", short="-i")
-    model: str = option("run folder of `pretrain` or `finetune variants`", short="-m")
     output: str = option(
         "annotated .vcf, .vcf.gz (with index) or .bcf, or a table of alleles, .tsv, .tsv.gz or .parquet; - is VCF on "
         "stdout",
         short="-o",
     )
+    model: str = option(f"run folder of `pretrain` or `finetune variants`; {WHEN_NOT_GIVEN}", SHIPPED, short="-m")
     window: int | None = option(
         "bases of context around each variant; the model's own when not given", None, at_least=2
     )
@@ -113,6 +115,7 @@ def run(config: Config) -> int:
     elif config.summary is not None:
         refuse_existing(config.summary, force=config.force)
     device = resolve_device(config.device)
+    config = replace(config, model=model_folder(config.model))
     model = load_model(config.model)
     if isinstance(model, SequenceModel | TokenModel):
         raise CheckpointError(
@@ -200,6 +203,7 @@ def write_scores(job: Job, shards: Shards | None) -> Counter[Status]:
     """
     import sys
 
+    from genomamba.model.folder import weights_fingerprint
     from genomamba.pipelines.score_output import open_output
     from genomamba.progress import progress_bar
 
@@ -209,6 +213,7 @@ def write_scores(job: Job, shards: Shards | None) -> Counter[Status]:
         header=job.reader.header,
         contigs=checked.lengths,
         model=model_name(config.model),
+        weights=weights_fingerprint(config.model),
         window=job.scorer.window,
         distances=config.distances,
         force=config.force or config.resume,  # what may not be replaced was refused at the start
