@@ -1,4 +1,4 @@
-"""Print versions, devices, the model that ships, which scan implementation runs here, and whether it agrees with the reference."""
+"""Print versions, devices, the model that ships, and which scan runs here and whether it agrees with the reference."""
 
 from __future__ import annotations
 
