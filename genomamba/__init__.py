@@ -17,7 +17,8 @@ def load_model(path: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
 
     Args:
         path: a folder that a command here wrote, or a checkpoint of state-spaces/mamba, Caduceus or transformers:
-            a folder, a .safetensors or .bin file, or its name on the Hugging Face hub.
+            a folder, a .safetensors or .bin file, or its name on the Hugging Face hub; ``shipped`` is the language
+            model that comes with the package.
         impl: who computes the scans, as in `genomamba.kernels.selective_scan`.
 
     Returns:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from genomamba.model.pretrained import SHIPPED
 from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import WHEN_NOT_GIVEN, model_folder
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
@@ -35,7 +37,11 @@ TOKENS = {"cpu": 1 << 16, "cuda": 1 << 19}  # per forward pass
 class Config:
     reference: str = option("FASTA that the region stands on", short="-r")
     region: str = option("region such as chr1:1001-1200")
-    model: str = option("folder of a language model or classifier, or a checkpoint that `import` reads", short="-m")
+    model: str = option(
+        f"folder of a language model or classifier, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}",
+        SHIPPED,
+        short="-m",
+    )
     output: str = option("TSV to write, a row per substitution; - is stdout", "-", short="-o")
     logo: str | None = option("picture of the sequence, each base as tall as it matters: .png, .svg or .pdf", None)
     heatmap: str | None = option("picture of every substitution's score: .png, .svg or .pdf", None)
@@ -79,6 +85,7 @@ def run(config: Config) -> int:
         if path is not None and path != "-":
             refuse_existing(path, force=config.force)
     device = resolve_device(config.device)
+    config = replace(config, model=model_folder(config.model))
     reference = open_reference(config.reference, rna=config.rna)
     region = parse_region(config.region, reference.contigs)
     sequence = reference.sequence(region.contig, region.start, region.end)

@@ -33,6 +33,10 @@ def context_baseline(folder: str) -> tuple[ContextModel, float]:
         CheckpointError: the run has no validation regions, or its genome is not what it was.
     """
     made = read_provenance(folder)
+    if "shipped" in made:
+        raise CheckpointError(
+            "the genomes that it was trained on do not come with it", "give -m a run folder of yours", file=folder
+        )
     paths = made["configuration"].get("reference")
     if not isinstance(paths, list) or not (Path(folder) / VALIDATION).is_file():
         raise CheckpointError(f"it does not name its genome and {TRAINING}", "train it again", file=folder)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from genomamba.model.pretrained import SHIPPED
 from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import WHEN_NOT_GIVEN, model_folder
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
@@ -31,8 +33,10 @@ BASE_COLUMNS: dict[str, type[str] | type[int]] = {"region": int, "name": str, "c
 @dataclass(frozen=True)
 class Config:
     reference: str = option("FASTA that is to be read", short="-r")
-    model: str = option("folder of a model, or a checkpoint that `import` reads", short="-m")
     output: str = option(".parquet or .npz", short="-o")
+    model: str = option(
+        f"folder of a model, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}", SHIPPED, short="-m"
+    )
     pool: Literal["mean", "max", "last", "none"] = option(
         "how a region's bases become one vector; none: a vector per base", "mean"
     )
@@ -67,6 +71,7 @@ def run(config: Config) -> int:
     form = vector_format(config.output)
     refuse_existing(config.output, force=config.force)
     device = resolve_device(config.device)
+    config = replace(config, model=model_folder(config.model))
     reference = open_reference(config.reference, rna=config.rna)
     embedder = make_embedder(config, reference, device)
     rows = region_rows(chosen_regions(config, reference), reference)

@@ -8,10 +8,12 @@ With --context-model two more columns have the figures of an order-k context mod
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from genomamba.model.pretrained import SHIPPED
 from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import WHEN_NOT_GIVEN, model_folder
 from genomamba.tasks.config import Device
 
 COLUMNS = ("contig", "start", "end", "name", "bases", "bits_per_base", "status")
@@ -21,7 +23,7 @@ COLUMNS = ("contig", "start", "end", "name", "bases", "bits_per_base", "status")
 class Config:
     reference: str = option("FASTA that the regions stand on", short="-r")
     regions: str = option("BED file, plain, gzip or bgzip", short="-b")
-    model: str = option("run folder of `pretrain`", short="-m")
+    model: str = option(f"run folder of `pretrain`; {WHEN_NOT_GIVEN}", SHIPPED, short="-m")
     output: str = option("TSV to write; - is stdout", "-", short="-o")
     edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
     contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
@@ -52,6 +54,7 @@ def run(config: Config) -> int:
     if not to_stdout:
         refuse_existing(config.output, force=config.force)
     device = resolve_device(config.device)
+    config = replace(config, model=model_folder(config.model))
     model = load_model(config.model)
     if not isinstance(model, CausalLM):
         raise CheckpointError("it is not a causal language model", "give a run folder of `pretrain`", file=config.model)

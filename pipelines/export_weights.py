@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import OR_SHIPPED
 
 
 @dataclass(frozen=True)
 class Config:
-    model: str = option("folder of the model", short="-m")
+    model: str = option(f"folder of the model, {OR_SHIPPED}", short="-m")
     output: str = option("folder to write", short="-o")
     to: Literal["state-spaces", "caduceus", "transformers"] = option("whose format", "transformers")
     force: bool = option("replace the files of an existing output", False)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from genomamba.model.config import ModelConfig, SequenceHeadConfig
 from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import OR_SHIPPED, model_folder
 from genomamba.tasks.config import AugmentConfig, Device, LoraConfig, Method, OptimizerConfig, Precision, ProbeConfig
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Config:
     input: str = option("table of sequence, label and split; FASTA or BED with --labels", short="-i")
     output: str = option("run folder to create", short="-o")
-    model: str | None = option("run folder of `pretrain`; from scratch when not given", None, short="-m")
+    model: str | None = option(f"run folder of `pretrain`, {OR_SHIPPED}; from scratch when not given", None, short="-m")
     labels: str | None = option("table of name, label and split, for FASTA and BED", None)
     reference: str | None = option("FASTA that a BED stands on", None, short="-r")
     columns: list[str] = option("other names of columns, such as label=y split=part", [])
@@ -122,7 +123,10 @@ def check_options(config: Config) -> None:
 
     if config.model is None and config.method != "full":
         raise ConfigError(
-            "without a pretrained model there is nothing to keep", "give -m", field="method", value=config.method
+            "without a pretrained model there is nothing to keep",
+            "give -m, such as -m shipped",
+            field="method",
+            value=config.method,
         )
     if config.model is not None and config.architecture != ModelConfig():
         raise ConfigError("a pretrained model has its own", "leave out -m to train from scratch", field="architecture")
@@ -169,7 +173,8 @@ def make_model(config: Config, classes: list[str]) -> tuple[SequenceModel, dict[
 
     if config.model is None:
         return SequenceModel(config.architecture, config.head, classes), None
-    pretrained = load_model(config.model)
+    folder = model_folder(config.model)
+    pretrained = load_model(folder)
     if not isinstance(pretrained, CausalLM | MaskedLM):
         raise CheckpointError("it is no language model", "give a run folder of `pretrain`", file=config.model)
     architecture = pretrained.config
@@ -177,7 +182,7 @@ def make_model(config: Config, classes: list[str]) -> tuple[SequenceModel, dict[
         architecture = dataclasses.replace(architecture, dropout=config.dropout)
     model = SequenceModel(architecture, config.head, classes)
     initialise_backbone(model, pretrained)
-    return model, {"path": os.path.abspath(config.model), "weights": weights_fingerprint(config.model)}
+    return model, {"path": os.path.abspath(folder), "weights": weights_fingerprint(folder)}
 
 
 def card(config: Config, facts: dict[str, Any]) -> str:

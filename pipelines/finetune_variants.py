@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from genomamba.model.config import ModelConfig, VariantHeadConfig
 from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import OR_SHIPPED, model_folder
 from genomamba.tasks.config import Device, LoraConfig, Method, OptimizerConfig, Precision, ProbeConfig
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Config:
     reference: str = option("FASTA that the variants stand on", short="-r")
     input: str = option("labelled VCF, or a CSV, TSV or Parquet with chrom, pos, ref, alt, label", short="-i")
     output: str = option("run folder to create", short="-o")
-    model: str | None = option("run folder of `pretrain`; from scratch when not given", None, short="-m")
+    model: str | None = option(f"run folder of `pretrain`, {OR_SHIPPED}; from scratch when not given", None, short="-m")
     label: str | None = option("INFO key or column of the label; CLNSIG in a VCF, label in a table", None)
     labels: str | None = option("file of VALUE, tab, 0 or 1: what its values mean, if not ClinVar's words", None)
     train: list[str] = option("genes (or contigs, or values of the split column) to train on", [])
@@ -120,7 +121,10 @@ def check_start(config: Config) -> None:
 
     if config.model is None and config.method != "full":
         raise ConfigError(
-            "without a pretrained model there is nothing to keep", "give -m", field="method", value=config.method
+            "without a pretrained model there is nothing to keep",
+            "give -m, such as -m shipped",
+            field="method",
+            value=config.method,
         )
     if config.model is not None and config.architecture != ModelConfig():
         raise ConfigError("a pretrained model has its own", "leave out -m to train from scratch", field="architecture")
@@ -134,18 +138,19 @@ def make_model(config: Config) -> tuple[VariantClassifier, dict[str, str] | None
     """
     from genomamba.errors import CheckpointError
     from genomamba.model.backbone import CausalLM, MaskedLM
-    from genomamba.model.folder import initialise_backbone, load_model
+    from genomamba.model.folder import initialise_backbone, load_model, weights_fingerprint
     from genomamba.model.heads import VariantClassifier
 
     head = dataclasses.replace(config.head, d_hidden=0) if config.method == "probe" else config.head
     if config.model is None:
         return VariantClassifier(config.architecture, head), None
-    pretrained = load_model(config.model)
+    folder = model_folder(config.model)
+    pretrained = load_model(folder)
     if not isinstance(pretrained, CausalLM | MaskedLM):
         raise CheckpointError("it is not a language model", "give a run folder of `pretrain`", file=config.model)
     model = VariantClassifier(pretrained.config, head)
     initialise_backbone(model, pretrained)
-    return model, {"path": os.path.abspath(config.model)}
+    return model, {"path": os.path.abspath(folder), "weights": weights_fingerprint(folder)}
 
 
 def card(config: Config, facts: dict[str, Any], model: VariantClassifier) -> str:

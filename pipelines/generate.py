@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from genomamba.model.pretrained import SHIPPED
 from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import WHEN_NOT_GIVEN, model_folder
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
@@ -25,7 +27,9 @@ LINE = 60
 
 @dataclass(frozen=True)
 class Config:
-    model: str = option("folder of a causal language model, or a checkpoint that `import` reads", short="-m")
+    model: str = option(
+        f"folder of a causal language model, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}", SHIPPED, short="-m"
+    )
     output: str = option("FASTA to write; - is stdout", "-", short="-o")
     count: int = option("sequences", 1, short="-n", at_least=1)
     length: int = option("bases to add to the prompt", 1000, short="-l", at_least=1)
@@ -52,6 +56,7 @@ def run(config: Config) -> int:
     if config.output != "-":
         refuse_existing(config.output, force=config.force)
     device = resolve_device(config.device)
+    config = replace(config, model=model_folder(config.model))
     model = load_any_model(config.model)
     if not isinstance(model, CausalLM):
         raise CheckpointError(

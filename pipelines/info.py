@@ -1,4 +1,4 @@
-"""Print versions, devices, which scan implementation runs here, and whether it agrees with the reference."""
+"""Print versions, devices, the model that ships, and which scan runs here and whether it agrees with the reference."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def run(config: Config) -> int:
     import torch
 
     from genomamba.kernels.selective_scan.agreement import TOLERANCE, disagreement
+    from genomamba.pipelines.shipped import shipped_lines
 
     lines = [("genomamba", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
     for package in PACKAGES:
@@ -36,6 +37,7 @@ def run(config: Config) -> int:
         devices.append(torch.device("cuda", index))
     if len(devices) == 1:
         lines.append(("gpu", "none that torch can use"))
+    lines += shipped_lines()
     right = True
     for device in devices:
         impl, error = disagreement(device)

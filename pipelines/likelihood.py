@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from genomamba.model.pretrained import SHIPPED
 from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import WHEN_NOT_GIVEN, model_folder
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Config:
     reference: str = option("FASTA that is to be measured", short="-r")
-    model: str = option("folder of a language model, or a checkpoint that `import` reads", short="-m")
+    model: str = option(
+        f"folder of a language model, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}", SHIPPED, short="-m"
+    )
     output: str = option(".bw, .bedgraph, .tsv, the last two also with .gz; - is bedGraph on stdout", "-", short="-o")
     regions: str | None = option("BED file of regions; whole contigs when not given", None, short="-b")
     region: list[str] = option("regions such as chr1:1001-2000, or contigs", [])
@@ -62,6 +66,7 @@ def run(config: Config) -> int:
     if config.output != "-":
         refuse_existing(config.output, force=config.force)
     device = resolve_device(config.device)
+    config = replace(config, model=model_folder(config.model))
     reference = open_reference(config.reference, rna=config.rna)
     bits = strand_bits(config, reference, device)
     placed = chosen_regions(config, reference)

@@ -29,6 +29,7 @@ class Config(pretrain.Config):
 def run(config: Config) -> int:
     from genomamba.errors import ConfigError
     from genomamba.files import refuse_existing, whole_file
+    from genomamba.pipelines.initial_model import with_initial_model
     from genomamba.pipelines.pretrain_ranks import make_task
     from genomamba.tasks.costs import MARGIN, Method, Work, known_devices, largest_window, plans, read_costs
     from genomamba.tasks.memory_check import GIB, as_options, device_name, free_bytes
@@ -50,6 +51,7 @@ def run(config: Config) -> int:
             value=name,
         )
     free = costs.memory_bytes if memory is None else memory * GIB
+    config = with_initial_model(config)
     model = make_task(config).model
     parameters = sum(p.numel() for p in model.parameters())
     work = Work(config.model, parameters, config.batch_size // config.devices, config.window)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from genomamba.errors import ConfigError
 from genomamba.model.config import MaskingConfig, ModelConfig
 from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import OR_SHIPPED
 from genomamba.tasks.config import AlsoLog, Device, DeviceSharing, OptimizerConfig, Precision
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ class Config:
     activation_checkpointing: bool = option("recompute activations: far less memory, a third more time", False)
     rna: bool = option("read U as T", False)
     force: bool = option("replace an existing run folder", False)
+    init: str | None = option(
+        f"language model whose weights training starts from: a model folder, {OR_SHIPPED}; from scratch when not given",
+        None,
+    )
     objective: Literal["causal", "masked"] = option("predict the next base, or bases that are hidden", "causal")
     masking: MaskingConfig = option("which bases a masked model predicts", MaskingConfig())
     resume: bool = option(
@@ -106,6 +111,7 @@ def run(config: Config) -> int:
     from genomamba.data.splits import leak_report
     from genomamba.model.folder import save_model
     from genomamba.pipelines.context_baseline import write_regions
+    from genomamba.pipelines.initial_model import origin, with_initial_model
     from genomamba.pipelines.pretrain_ranks import fit, follow, made_with, prepare
     from genomamba.pipelines.run_folder import check_free, new_run, provenance, resume_run
     from genomamba.tasks.checkpoints import last_good
@@ -116,13 +122,14 @@ def run(config: Config) -> int:
     from genomamba.tasks.trainer import check_installed, check_precision, resolve_device
 
     check(config)
-    inputs = (*config.reference, config.regions, config.valid_bed, config.test_bed)
+    inputs = (*config.reference, config.init, config.regions, config.valid_bed, config.test_bed)
     if not config.resume:
         check_free(config.output, force=config.force, inputs=inputs)
     device = resolve_device(config.device)
     check_devices(config.strategy, config.devices, device)
     check_precision(config.precision, device.type)
     check_installed(config.also_log)
+    config = with_initial_model(config)
     prepared = prepare(config)
     genome, splits, windows, task = prepared
     held_out = {"valid": splits.valid, "test": splits.test}
@@ -147,6 +154,7 @@ def run(config: Config) -> int:
         trained_on = sum(region.length for region in windows.training_regions)
         facts = {
             "reference": reference_facts(genome),
+            "started_from": origin(config),
             "trained_on_bases": trained_on,
             "held_out": {name: [str(interval) for interval in intervals] for name, intervals in held_out.items()},
             "leaks": leaks._asdict(),
@@ -255,6 +263,7 @@ def card(config: Config, facts: dict, model: object) -> str:
     assert isinstance(model, nn.Module)
     parameters = sum(p.numel() for p in model.parameters())
     bits = facts["valid_bits_per_base"]
+    started = f", from the weights of `{config.init}`" if config.init else ""
     return f"""# {config.objective.capitalize()} language model
 
 {parameters:,} parameters ({config.model.layers}, d_model {config.model.d_model}, {config.model.n_layer} layers,
@@ -262,7 +271,7 @@ d_state {config.model.d_state}). One token is one base; ids are those of `genoma
 
 - Trained on {facts["trained_on_bases"]:,} bases of `{facts["reference"]["path"]}`
   (fingerprint `{facts["reference"]["fingerprint"]}`), {facts["steps"]} steps of {config.batch_size} windows of
-  {config.window} bases, seed {config.seed}.
+  {config.window} bases, seed {config.seed}{started}.
 - Held out for validation: {", ".join(facts["held_out"]["valid"]) or "nothing"};
   never seen: {", ".join(facts["held_out"]["test"]) or "nothing"}.
 - Validation: {"not measured" if bits is None else f"{bits:.4f} bits per base"}

@@ -10,7 +10,8 @@ from lightning import Callback, Trainer, seed_everything
 
 from genomamba.data.datamodule import ReferenceWindows
 from genomamba.data.references import References
-from genomamba.model.backbone import CausalLM, MaskedLM
+from genomamba.model.backbone import MaskedLM
+from genomamba.pipelines.initial_model import initial_model
 from genomamba.pipelines.open_reference import open_reference
 from genomamba.pipelines.pretraining_splits import Splits, mixture, pretraining_splits
 from genomamba.tasks.checkpoints import Checkpoints, Found
@@ -80,13 +81,12 @@ def make_task(config: Config) -> PretrainTask:
         "cuda_graph": config.cuda_graph,
     }
     steps = config.steps or DEFAULT_STEPS
-    if config.objective == "masked":
-        model: CausalLM | MaskedLM = MaskedLM(config.model)
+    model = initial_model(config)
+    if isinstance(model, MaskedLM):
         task: PretrainTask = MaskedPretrainTask(
             model, config.optimizer, steps, masking=config.masking, seed=config.seed, **sizes
         )
     else:
-        model = CausalLM(config.model)
         task = PretrainTask(model, config.optimizer, steps, **sizes)
     model.backbone.activation_checkpointing = config.activation_checkpointing
     return task

@@ -12,12 +12,12 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from genomamba.data.vcf import VcfRecord
 from genomamba.errors import ConfigError, GenoMambaError
+from genomamba.pipelines.shard_scorer import Recipe, RemoteError, ShardScorer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,46 +27,13 @@ SHARDS_AT_ONCE = 256  # are handed to Ray together: what the driver's memory hol
 PATIENCE = 10  # seconds for a cluster to answer
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What an actor needs to score as this process would; paths are such that its machine knows them.
-
-    Attributes:
-        model: folder.
-        reference: FASTA.
-        rna: see `Reference.open`.
-        contigs: see `score_records`.
-        device: cpu or gpu.
-        options: keyword arguments of `VariantScorer`.
-    """
-
-    model: str
-    reference: str
-    rna: bool
-    contigs: dict[str, str]
-    device: str
-    options: dict[str, Any]
-
-
-class ShardScorer:
-    """An actor's work: it loads the model once, then turns a shard's records into its scores."""
+class Actor:
+    """A `ShardScorer` as Ray Data calls it."""
 
     def __init__(self, recipe: Recipe) -> None:
-        import torch
-
-        from genomamba.data.reference import Reference
-        from genomamba.model.folder import load_model
-        from genomamba.scoring.variants import VariantScorer
-
-        self._contigs = recipe.contigs
-        self._reference = Reference.open(recipe.reference, rna=recipe.rna)
-        model: Any = load_model(recipe.model)
-        device = torch.device("cuda" if recipe.device == "gpu" else "cpu")
-        self._scorer = VariantScorer(model, self._reference, device=device, **recipe.options)
+        self._score = ShardScorer(recipe)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        from genomamba.scoring.records import score_records, to_plain
-
         scores, errors = [], []
         for text in batch["records"]:
             records = [
@@ -74,21 +41,12 @@ class ShardScorer:
                 for line, contig, pos, identifier, ref, alts, info, whole in json.loads(text)
             ]
             try:
-                found = to_plain(score_records(records, self._contigs, self._reference, self._scorer))
-                scores.append(json.dumps(found))
+                scores.append(json.dumps(self._score(records)))
                 errors.append("")
             except GenoMambaError as error:  # not raised here: Ray would try again, and wrap it
                 scores.append("")
                 errors.append(json.dumps([str(error), error.exit_code]))
         return {"number": batch["number"], "scores": scores, "error": errors}
-
-
-class RemoteError(GenoMambaError):
-    """What an actor reported."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def score_on_ray(
@@ -117,18 +75,19 @@ def score_on_ray(
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        kind = "GPU" if recipe.device == "gpu" else "CPU"
+        on_gpu = recipe.device == "cuda"
+        kind = "GPU" if on_gpu else "CPU"
         count = actors or max(1, int(ray.cluster_resources().get(kind, 1)))
         waiting = iter(shards)
         while group := list(islice(waiting, SHARDS_AT_ONCE)):
             rows = [{"number": number, "records": json.dumps(records)} for number, records in group]
             scored = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-                ShardScorer,
+                Actor,
                 fn_constructor_args=(recipe,),
                 batch_size=1,
                 compute=ray.data.ActorPoolStrategy(size=min(count, len(rows))),  # which replaces actors that die
                 num_cpus=1,
-                num_gpus=1 if recipe.device == "gpu" else 0,
+                num_gpus=1 if on_gpu else 0,
             )
             for row in scored.iter_rows():
                 if row["error"]:

@@ -13,17 +13,21 @@ import json
 import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 from genomamba import __version__
 from genomamba.errors import ConfigError, GenoMambaError
+from genomamba.model.pretrained import SHIPPED
 from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import WHEN_NOT_GIVEN, model_folder
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
+    import torch
+
     from genomamba.data.prescan import Prescan
     from genomamba.data.reference import Reference
     from genomamba.data.variants import Status
@@ -42,12 +46,12 @@ DECISIVE = ("batch_size", "shard_size", "window_step", "reuse_state", "distances
 class Config:
     reference: str = option("FASTA that the variants stand on", short="-r")
     input: str = option("VCF or BCF; - is stdin", short="-i")
-    model: str = option("run folder of `pretrain` or `finetune variants`", short="-m")
     output: str = option(
         "annotated .vcf, .vcf.gz (with index) or .bcf, or a table of alleles, .tsv, .tsv.gz or .parquet; - is VCF on "
         "stdout",
         short="-o",
     )
+    model: str = option(f"run folder of `pretrain` or `finetune variants`; {WHEN_NOT_GIVEN}", SHIPPED, short="-m")
     window: int | None = option(
         "bases of context around each variant; the model's own when not given", None, at_least=2
     )
@@ -72,6 +76,9 @@ class Config:
     rna: bool = option("read U in the reference as T", False)
     shard_size: int = option("records per shard: what a run that is killed may lose", 1024, at_least=1)
     device: Device = option("where to run", "auto")
+    devices: int | Literal["auto"] = option(
+        "GPUs, or processes on a CPU, each of which scores shards; auto: every GPU", 1, at_least=1
+    )
     engine: Literal["local", "ray"] = option("ray: shards are scored by Ray's actors, here or on a cluster", "local")
     ray_address: str | None = option("of a running Ray cluster; one is started here when not given", None)
     ray_actors: int | None = option("how many; one per CPU, or GPU, of the cluster when not given", None, at_least=1)
@@ -107,12 +114,18 @@ def run(config: Config) -> int:
         raise ConfigError("stdout cannot be resumed", "give a file as -o", field="resume")
     if to_stdout and config.engine != "local":
         raise ConfigError("stdout keeps no shards", "give a file as -o", field="engine", value=config.engine)
+    if to_stdout and config.devices != 1:
+        raise ConfigError("stdout keeps no shards", "give a file as -o", field="devices", value=config.devices)
+    if config.engine == "ray" and config.devices != 1:
+        raise ConfigError("Ray has actors", "give --ray-actors", field="devices", value=config.devices)
     if not to_stdout:
         check_format(config.output)
         check_place(config.output, config.summary, resume=config.resume, force=config.force)
     elif config.summary is not None:
         refuse_existing(config.summary, force=config.force)
     device = resolve_device(config.device)
+    devices = each_device(config.devices, device)
+    config = replace(config, model=model_folder(config.model))
     model = load_model(config.model)
     if isinstance(model, SequenceModel | TokenModel):
         raise CheckpointError(
@@ -168,8 +181,8 @@ def run(config: Config) -> int:
             }
             with Shards(config.output, facts, resume=config.resume, force=config.force) as shards:
                 try:
-                    if config.engine == "ray":
-                        score_missing_on_ray(job, shards)
+                    if config.engine == "ray" or len(devices) > 1:
+                        score_missing(job, shards, devices)
                     counts = Counts(checked.records, write_scores(job, shards))
                     counts.write(config)
                 except (KeyboardInterrupt, Terminated) as stop:
@@ -200,6 +213,7 @@ def write_scores(job: Job, shards: Shards | None) -> Counter[Status]:
     """
     import sys
 
+    from genomamba.model.folder import weights_fingerprint
     from genomamba.pipelines.score_output import open_output
     from genomamba.progress import progress_bar
 
@@ -209,6 +223,7 @@ def write_scores(job: Job, shards: Shards | None) -> Counter[Status]:
         header=job.reader.header,
         contigs=checked.lengths,
         model=model_name(config.model),
+        weights=weights_fingerprint(config.model),
         window=job.scorer.window,
         distances=config.distances,
         force=config.force or config.resume,  # what may not be replaced was refused at the start
@@ -253,9 +268,27 @@ def cut(records: Iterable[VcfRecord], size: int) -> Iterator[tuple[int, list[Vcf
         yield number, chunk
 
 
-def score_missing_on_ray(job: Job, shards: Shards) -> None:
-    """Has every shard that is not done scored by Ray's actors."""
-    from genomamba.pipelines.ray_engine import Recipe, score_on_ray
+def each_device(wanted: int | Literal["auto"], device: torch.device) -> list[str]:
+    """The devices that are asked for, as torch calls them; a CPU stands there once per process.
+
+    Raises:
+        ConfigError: more GPUs than there are.
+    """
+    import torch
+
+    from genomamba.tasks.strategies import check_devices
+
+    if device.type == "cpu":
+        return ["cpu"] * (1 if wanted == "auto" else wanted)
+    count = torch.cuda.device_count() if wanted == "auto" else wanted
+    check_devices("auto", count, device)
+    return [f"cuda:{index}" for index in range(count)]
+
+
+def score_missing(job: Job, shards: Shards, devices: list[str]) -> None:
+    """Has every shard that is not done scored by other processes: one per device, or Ray's actors."""
+    from genomamba.pipelines.device_engine import score_on_devices
+    from genomamba.pipelines.shard_scorer import Recipe
     from genomamba.progress import progress_bar
 
     config, scorer = job.config, job.scorer
@@ -268,18 +301,25 @@ def score_missing_on_ray(job: Job, shards: Shards) -> None:
         "workers": config.workers,
     }
     model, reference = (str(Path(path).resolve()) for path in (config.model, config.reference))
-    device = "gpu" if scorer.device.type == "cuda" else "cpu"
-    recipe = Recipe(model, reference, config.rna, job.checked.contigs, device, options)
+    recipe = Recipe(model, reference, config.rna, job.checked.contigs, scorer.device.type, options)
     total = -(-job.checked.records // config.shard_size)
+    if shards.count() == total:
+        return
     with progress_bar() as bar:
-        task = bar.add_task("on Ray", total=total, completed=shards.count(), note="shards")
+        where = "on Ray" if config.engine == "ray" else f"on {len(devices)} devices"
+        task = bar.add_task(where, total=total, completed=shards.count(), note="shards")
 
         def save(number: int, scores: Any) -> None:
             shards.save(number, scores)
             bar.advance(task)
 
         missing = (each for each in cut(job.reader, config.shard_size) if not shards.has(each[0]))
-        score_on_ray(recipe, missing, save, address=config.ray_address, actors=config.ray_actors)
+        if config.engine == "ray":
+            from genomamba.pipelines.ray_engine import score_on_ray
+
+            score_on_ray(recipe, missing, save, address=config.ray_address, actors=config.ray_actors)
+        else:
+            score_on_devices(recipe, missing, save, devices[: total - shards.count()])
 
 
 class InterruptedScoring(GenoMambaError):

@@ -74,6 +74,7 @@ def open_output(
     header: list[str],
     contigs: Mapping[str, int | None],
     model: str,
+    weights: str,
     window: int,
     distances: bool,
     force: bool,
@@ -86,6 +87,7 @@ def open_output(
         header: of the input.
         contigs: see `VcfWriter`.
         model: its name in the output.
+        weights: their SHA-256.
         window: its window.
         distances: whether to write `DISTANCES` too.
         force: whether to replace what is there.
@@ -95,7 +97,7 @@ def open_output(
     if table_format(path) is not None:
         return ScoreTable(path, columns, model=model, force=force, folder=folder)
     lines = [
-        f"##genomamba=<ID={model},Version={__version__},Window={window}>",
+        f"##genomamba=<ID={model},Version={__version__},Window={window},Weights={weights}>",
         '##INFO=<ID=GENOMAMBA,Number=A,Type=String,Description="ALLELE|MODEL|LLR|PROB|STATUS of each ALT">',
         *(f'##INFO=<ID={c.key},Number=A,Type=Float,Description="{c.description}">' for c in columns),
     ]

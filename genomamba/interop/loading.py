@@ -10,10 +10,12 @@ from genomamba.interop.importing import import_model
 from genomamba.kernels.selective_scan import Impl
 from genomamba.model import folder
 from genomamba.model.folder import AnyModel
+from genomamba.model.pretrained import located
 
 
 def load_any_model(path: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
     """The model at ``path``, whoever wrote it; see `genomamba.load_model`."""
+    path = located(path)
     return folder.load_model(path, impl=impl) if _is_ours(Path(path)) else import_model(path, impl=impl).model
 
 

@@ -124,8 +124,8 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
 
 
 def weights_fingerprint(folder: str | PathLike[str]) -> str:
-    """A hash of the weights, which ties figures to the model that gave them."""
-    return hashlib.blake2b((Path(folder) / WEIGHTS).read_bytes(), digest_size=16).hexdigest()
+    """The weights' SHA-256, as `sha256sum` prints it; it ties figures and scores to the model that gave them."""
+    return hashlib.sha256((Path(folder) / WEIGHTS).read_bytes()).hexdigest()
 
 
 def initialise_backbone(model: VariantClassifier | SequenceModel, pretrained: CausalLM | MaskedLM) -> None:

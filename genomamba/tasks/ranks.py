@@ -98,9 +98,7 @@ def _join(rank: int, port: int) -> None:
 
 
 def _start(rank: int, port: int, follow: Callable[..., None], args: tuple[Any, ...]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # the first rank decides for all
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    follow_parent()
     torch.set_num_threads(1)
     _join(rank, port)
     try:
@@ -112,6 +110,13 @@ def _start(rank: int, port: int, follow: Callable[..., None], args: tuple[Any, .
         os._exit(1)
     # Whatever still waits for a signal that is ignored must not keep this process.
     os._exit(0)
+
+
+def follow_parent() -> None:
+    """In a process that another one started: signals are that one's to answer, and this one ends when it does."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -51,3 +51,21 @@ def _main(words: list[str], log: str, file_size_limit: int | None) -> None:
     code = main(words)
     sys.stderr.flush()
     sys.exit(code)
+
+
+def descendants(pid: int) -> Iterator[tuple[int, str]]:
+    """Pids and command lines of all descendants of a process of ours."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            names[int(folder.name)] = (folder / "cmdline").read_text()
+        except OSError:
+            continue
+    for child in parents:
+        above = child
+        while above in parents and above != pid:
+            above = parents[above]
+        if above == pid and child != pid:
+            yield child, names[child]

@@ -50,7 +50,10 @@ def test_bad_rows_are_refused_by_line(run_cli: RunCli, tmp_path: Path, made: lis
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("--method lora", "method=lora: without a pretrained model there is nothing to keep; give -m"),
+        (
+            "--method lora",
+            "method=lora: without a pretrained model there is nothing to keep; give -m, such as -m shipped",
+        ),
         ("--smoothing 1", "smoothing=1.0: it must be below 1"),
         ("--head.pooling median", "head.pooling=median: expected one of 'mean', 'max', 'last', 'attention'; see "),
         ("--architecture.dmodel 3", "--architecture.dmodel: unknown option; the nearest is --architecture.d_model"),

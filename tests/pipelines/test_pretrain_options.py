@@ -229,9 +229,11 @@ def test_each_length_of_window_has_its_share_of_the_minutes(
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("pretrain_*.yaml")))
 def test_presets_train(preset: str, run_cli: RunCli, reference: Path, tmp_path: Path) -> None:
-    """At their settings but for their size."""
+    """At their settings but for their size and the regions of their genomes."""
     smaller = "--device cpu --window 64 --batch-size 2 --steps 2 --model.d_model 8 --model.n_layer 1 --workers 0"
-    result = run_cli("pretrain", "-c", preset, "-r", reference, "-o", tmp_path / "run", *smaller.split())
+    other = "--valid a:1-64 --test b:1-64"
+    words = [*smaller.split(), *other.split()]
+    result = run_cli("pretrain", "-c", preset, "-r", reference, "-o", tmp_path / "run", *words)
     assert result.code == 0, result.err
     if not torch.cuda.is_available() and preset != "pretrain_tiny":
         result = run_cli("pretrain", "-c", preset, "-r", reference, "-o", tmp_path / "gpu")

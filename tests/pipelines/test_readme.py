@@ -29,6 +29,7 @@ QUICK = {
     "pretrain": "--steps 2 --validate-every 2 --window 64 --batch-size 2 --model.d_model 16 --model.headdim 8",
     "finetune variants": "--epochs 1 --window 64",
     "finetune sequences": "--epochs 1",
+    "score": "--window 64",
 }
 
 

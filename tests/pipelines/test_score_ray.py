@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from cli_process import descendants
 from world import RunCli, labelled_records, write_reference, write_vcf
 
 from genomamba.model.backbone import CausalLM
@@ -38,24 +38,6 @@ def words(tmp_path_factory: pytest.TempPathFactory, genome: dict[str, str]) -> W
     return (*fixed, "--shard-size", 5, "--batch-size", 1)  # slow enough to be caught at work
 
 
-def children(pid: int) -> Iterator[tuple[int, str]]:
-    """Pids and command lines of all descendants of a process of ours."""
-    parents: dict[int, int] = {}
-    names: dict[int, str] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            names[int(folder.name)] = (folder / "cmdline").read_text()
-        except OSError:
-            continue
-    for child in parents:
-        above = child
-        while above in parents and above != pid:
-            above = parents[above]
-        if above == pid and child != pid:
-            yield child, names[child]
-
-
 @needs_ray
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the worker to kill in /proc")
 @pytest.mark.timeout(240)
@@ -72,7 +54,7 @@ def test_a_killed_worker_costs_nothing_but_time(words: Words, run_cli: RunCli, t
         while process.poll() is None and time.monotonic() < deadline:
             done = len(list(work_folder(str(there)).glob("shard-*")))
             if not killed and 1 <= done < 30:
-                killed = [pid for pid, name in children(process.pid) if name.startswith("ray::") and "Map" in name]
+                killed = [pid for pid, name in descendants(process.pid) if name.startswith("ray::") and "Map" in name]
                 for pid in killed:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)

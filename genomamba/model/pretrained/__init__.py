@@ -1,0 +1,23 @@
+"""The language model that ships with the package; README.md beside this says what it is and how it was trained.
+
+Its run folder lies beside this file, under the model's name, which ends with its version.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+#: says that model wherever a path to one is asked for; a folder of this name is meant by ``./shipped``
+SHIPPED = "shipped"
+
+
+def shipped_model() -> Path:
+    """Its folder, which may be read-only."""
+    (config,) = Path(__file__).parent.glob("*/config.json")
+    return config.parent
+
+
+def located(path: str | PathLike[str]) -> Path:
+    """The folder that ``path`` means: that of the model that ships for `SHIPPED`, otherwise ``path`` itself."""
+    return shipped_model() if str(path) == SHIPPED else Path(path)

@@ -1,0 +1,97 @@
+"""The same scoring on several devices of this machine: a process for each scores shards, and this one keeps them.
+
+A process is given a shard when it has done the one before, so that a slower device does fewer. Whatever order shards
+come back in, the output is then put together as if they had been scored here.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple
+
+import torch
+
+from genomamba.data.vcf import VcfRecord
+from genomamba.errors import GenoMambaError
+from genomamba.pipelines.shard_scorer import Recipe, RemoteError, ShardScorer
+from genomamba.tasks.ranks import follow_parent
+
+
+class Failure(NamedTuple):
+    """A process's last words."""
+
+    message: str
+    exit_code: int
+
+
+def score_on_devices(
+    recipe: Recipe,
+    shards: Iterable[tuple[int, Sequence[VcfRecord]]],
+    save: Callable[[int, Any], None],
+    devices: Sequence[str],
+) -> None:
+    """Scores shards and hands the plain form of each one's scores to ``save``, in any order.
+
+    Args:
+        recipe: what each process loads, on a device of its own.
+        shards: number and records of each that is not done.
+        save: called in this process.
+        devices: as torch calls them; a CPU may stand there several times.
+
+    Raises:
+        RemoteError: what a process raised, or that it ended; the others are ended too.
+    """
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // len(devices))
+    waiting = iter(shards)
+    processes: list[BaseProcess] = []
+    at_work: dict[Connection, int] = {}
+    try:
+        for number, device in enumerate(devices):
+            ours, theirs = context.Pipe()
+            processes.append(context.Process(target=_work, args=(theirs, replace(recipe, device=device), threads)))
+            processes[-1].start()
+            theirs.close()  # so that its end is heard
+            at_work[ours] = number
+        while at_work:
+            for connection in wait(list(at_work)):
+                assert isinstance(connection, Connection)
+                number = at_work[connection]
+                try:
+                    answer = connection.recv()
+                    if isinstance(answer, Failure):
+                        raise RemoteError(*answer)
+                    if answer is not None:
+                        save(*answer)
+                    shard = next(waiting, None)
+                    connection.send(shard)
+                except (EOFError, OSError) as error:
+                    processes[number].join()
+                    raise RemoteError(
+                        f"the process that scored on {devices[number]} ended with exit code "
+                        f"{processes[number].exitcode}; --resume goes on with what is done",
+                        1,
+                    ) from error
+                if shard is None:
+                    del at_work[connection]
+    finally:
+        for process in processes:
+            process.kill()  # those whose work is done have nothing left to do
+            process.join()
+
+
+def _work(connection: Connection, recipe: Recipe, threads: int) -> None:
+    follow_parent()
+    torch.set_num_threads(threads)
+    try:
+        score = ShardScorer(recipe)
+        connection.send(None)  # ready for the first
+        while (shard := connection.recv()) is not None:
+            number, records = shard
+            connection.send((number, score(records)))
+    except GenoMambaError as error:
+        connection.send(Failure(str(error), error.exit_code))

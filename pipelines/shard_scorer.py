@@ -1,0 +1,63 @@
+"""What a process other than the one that the user started needs to score shards as that one would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from genomamba.data.vcf import VcfRecord
+from genomamba.errors import GenoMambaError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What it loads; paths are such that its machine knows them.
+
+    Attributes:
+        model: folder.
+        reference: FASTA.
+        rna: see `Reference.open`.
+        contigs: see `score_records`.
+        device: as torch calls it.
+        options: keyword arguments of `VariantScorer`.
+    """
+
+    model: str
+    reference: str
+    rna: bool
+    contigs: dict[str, str]
+    device: str
+    options: dict[str, Any]
+
+
+class ShardScorer:
+    """Loads the model once, then turns a shard's records into the plain form of its scores."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        import torch
+
+        from genomamba.data.reference import Reference
+        from genomamba.model.folder import load_model
+        from genomamba.scoring.variants import VariantScorer
+
+        device = torch.device(recipe.device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # kernels are launched on the current one
+        self._contigs = recipe.contigs
+        self._reference = Reference.open(recipe.reference, rna=recipe.rna)
+        model: Any = load_model(recipe.model)
+        self._scorer = VariantScorer(model, self._reference, device=device, **recipe.options)
+
+    def __call__(self, records: Sequence[VcfRecord]) -> Any:
+        from genomamba.scoring.records import score_records, to_plain
+
+        return to_plain(score_records(records, self._contigs, self._reference, self._scorer))
+
+
+class RemoteError(GenoMambaError):
+    """What such a process reported, or what became of it."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,140 @@
+"""Scoring on several devices: the same bytes as on one, also when a process is killed and the run goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from cli_process import descendants
+from world import RunCli, labelled_records, write_reference, write_vcf
+
+from genomamba.errors import ConfigError
+from genomamba.model.backbone import CausalLM
+from genomamba.model.config import ModelConfig
+from genomamba.model.folder import save_model
+from genomamba.pipelines.device_engine import score_on_devices
+from genomamba.pipelines.score import each_device
+from genomamba.pipelines.shard_scorer import Recipe, RemoteError
+from genomamba.pipelines.shards import work_folder
+
+SHARDS = 32
+Words = tuple[object, ...]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory, genome: dict[str, str]) -> Words:
+    folder = tmp_path_factory.mktemp("inputs")
+    torch.manual_seed(0)
+    save_model(CausalLM(ModelConfig(d_model=16, n_layer=1, d_state=4)), folder / "model", card="", provenance={})
+    sizes = {name: len(sequence) for name, sequence in genome.items()}
+    source = write_vcf(folder / "in.vcf", labelled_records(genome), sizes)
+    reference = write_reference(folder / "genome.fa", genome)
+    fixed = ("score", "-r", reference, "-m", folder / "model", "-i", source, "--window", 512, "--device", "cpu")
+    return (*fixed, "--shard-size", 160 // SHARDS, "--batch-size", 1)  # slow enough to be caught at work
+
+
+@pytest.fixture(scope="module")
+def alone(words: Words, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    from genomamba.pipelines.cli import main
+
+    out = tmp_path_factory.mktemp("alone") / "out.vcf.gz"
+    assert main([str(word) for word in (*words, "-o", out)]) == 0
+    return out.read_bytes()
+
+
+def workers(pid: int) -> list[int]:
+    return [child for child, name in descendants(pid) if "spawn_main" in name]
+
+
+def test_two_processes_write_what_one_writes(words: Words, alone: bytes, run_cli: RunCli, tmp_path: Path) -> None:
+    out = tmp_path / "out.vcf.gz"
+    result = run_cli(*words, "-o", out, "--devices", 2)
+    assert result.code == 0, result.err
+    assert "on 2 devices" in result.err
+    assert out.read_bytes() == alone
+    assert not work_folder(str(out)).exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the process to kill in /proc")
+@pytest.mark.parametrize(("victim", "then"), [("one of two", 2), ("the first process", 1)])
+def test_killed_and_resumed(
+    victim: str, then: int, words: Words, alone: bytes, run_cli: RunCli, tmp_path: Path
+) -> None:
+    out, log = tmp_path / "out.vcf.gz", tmp_path / "log"
+    command = [sys.executable, "-m", "genomamba", *words, "-o", out, "--devices", 2]
+    with log.open("w") as stream:
+        process = subprocess.Popen([str(word) for word in command], stderr=stream, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 200
+        while process.poll() is None and len(list(work_folder(str(out)).glob("shard-*"))) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        both = workers(process.pid)
+        assert len(both) == 2, log.read_text()
+        os.kill(both[0] if victim == "one of two" else process.pid, signal.SIGKILL)
+        code = process.wait(60)
+        while any(Path(f"/proc/{pid}").exists() for pid in both):
+            assert time.monotonic() < deadline, "a process outlived the one that started it"
+            time.sleep(0.01)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(60)
+    if victim == "one of two":
+        assert code == 1
+        assert log.read_text().splitlines()[-1] == (
+            "the process that scored on cpu ended with exit code -9; --resume goes on with what is done"
+        )
+    done = len(list(work_folder(str(out)).glob("shard-*.json")))
+    assert 2 <= done < SHARDS
+    assert not out.exists()
+    result = run_cli(*words, "-o", out, "--devices", then, "--resume")
+    assert result.code == 0, result.err
+    assert out.read_bytes() == alone
+    assert not work_folder(str(out)).exists()
+
+
+def test_what_a_process_raises_is_raised_here(words: Words, tmp_path: Path) -> None:
+    recipe = Recipe(str(tmp_path / "nowhere"), str(words[2]), False, {}, "cpu", {"window": 64, "batch_size": 1})
+    with pytest.raises(RemoteError, match=r"nowhere.*it is missing") as caught:
+        score_on_devices(recipe, [(0, [])], lambda *_: None, ["cpu"])
+    assert caught.value.exit_code == 2
+
+
+def test_which_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert each_device("auto", cpu) == ["cpu"]
+    assert each_device(3, cpu) == ["cpu"] * 3
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert each_device("auto", cuda) == each_device(2, cuda) == ["cuda:0", "cuda:1"]
+    with pytest.raises(ConfigError, match="devices=3: there are 2 GPUs"):
+        each_device(3, cuda)
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (("-o", "-"), "devices=2: stdout keeps no shards; give a file as -o\n"),
+        (("-o", "o.vcf", "--engine", "ray"), "devices=2: Ray has actors; give --ray-actors\n"),
+    ],
+)
+def test_what_devices_do_not_go_with(more: Words, line: str, words: Words, run_cli: RunCli) -> None:
+    result = run_cli(*words, *more, "--devices", 2)
+    assert (result.code, result.err) == (2, line)
+
+
+@pytest.mark.gpu
+def test_two_gpus_write_what_one_writes(words: Words, run_cli: RunCli, tmp_path: Path) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("there is one GPU")
+    given = [word if word != "cpu" else "gpu" for word in words]
+    for name, devices in (("one.vcf", 1), ("two.vcf", "auto")):
+        result = run_cli(*given, "-o", tmp_path / name, "--devices", devices)
+        assert result.code == 0, result.err
+    assert (tmp_path / "one.vcf").read_bytes() == (tmp_path / "two.vcf").read_bytes()
