@@ -77,7 +77,7 @@ class SharedGradients(NamedTuple):
 
     d_normed: Tensor  # (B, L, d_model)
     d_in_proj: Tensor
-    d_in_bias: Tensor
+    d_in_bias: Tensor  # zero where there is no bias
     d_out_proj: Tensor
 
 
@@ -92,10 +92,11 @@ def backward_in_slabs(
     entering: Sequence[Sequence[Tensor]],
     scratch: int,
 ) -> tuple[SharedGradients, list[Tensor | None]]:
-    """The gradients of what is shared, and of the weights of all directions, one after the other."""
+    """The gradients of what is shared, and of the weights of all directions, one after the other; spends ``normed``."""
     wide = torch.float32
     found = SharedGradients(
-        torch.empty_like(normed),
+        # No slab is read again after its turn.
+        normed if len(directions) == 1 else torch.empty_like(normed),
         torch.zeros_like(shared.in_proj, dtype=wide),
         shared.in_proj.new_zeros(shared.in_proj.shape[0], dtype=wide),
         torch.zeros_like(shared.out_proj, dtype=wide),
@@ -128,7 +129,8 @@ def backward_in_slabs(
                     total += part
             found.d_out_proj.add_(outer(d_out[:, slab.tokens], y))
             found.d_in_proj.add_(outer(dp, normed[:, slab.tokens]))
-            found.d_in_bias.add_(dp.flatten(0, 1).sum(0, dtype=wide))
+            if shared.in_bias is not None:
+                found.d_in_bias.add_(dp.flatten(0, 1).sum(0, dtype=wide))
             part = dp @ shared.in_proj
             found.d_normed[:, slab.tokens] = found.d_normed[:, slab.tokens] + part if k else part
         d_weights += totals

@@ -151,7 +151,7 @@ class _Block(torch.autograd.Function):
                 entering, states = _apart(rest, ctx.pieces)
                 found, d_weights = backward_in_slabs(
                     d_out, normed, shared, directions, options.reverse, options.slab, states, entering,
-                    scratch // 4,
+                    scratch // 3,
                 )  # fmt: skip
                 d_normed, d_in_proj, d_in_bias, d_out_proj = found
             else:
