@@ -48,8 +48,8 @@ class Backbone(nn.Module):
     """ids (B, L) → hidden (B, L, d_model); twice as wide where the model is equivariant to strands.
 
     Attributes:
-        activation_checkpointing: recompute blocks, all but the last, in the backward pass instead of keeping their
-            activations; less memory, about a quarter more time.
+        activation_checkpointing: recompute blocks, all but the last few, in the backward pass instead of keeping
+            their activations; less memory, about a third more time.
     """
 
     complement: Tensor
@@ -140,7 +140,8 @@ class Backbone(nn.Module):
             # The backward begins with the last ones: to compute them again would spare no memory.
             if again and first + together < len(self.layers):
                 x, residual, after = checkpoint(run, first, x, residual, use_reentrant=False)
-                x, residual = (x if residual is None else residual + x), None  # one tensor to keep, not two
+                if residual is not None and (x.dtype == residual.dtype or torch.is_autocast_enabled(x.device.type)):
+                    x, residual = residual + x, None  # one tensor to keep, not two
             else:
                 x, residual, after = run(first, x, residual)
             states += after

@@ -21,7 +21,7 @@ from genomamba.model.mixer import Mixer
 from genomamba.model.norm import LayerNorm, RMSNorm
 from genomamba.model.s4d import S4dMixer
 
-# Bytes of a block's projected input that are worked on at a time; its memory beside what it keeps is six times that.
+# Bytes of a block's projected input that are worked on at a time; its memory beside what it keeps is five times that.
 ROOMY, THRIFTY = 2 << 30, 1 << 29
 
 MIXERS: dict[str, type[Mixer]] = {

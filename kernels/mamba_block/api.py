@@ -46,8 +46,8 @@ def mamba_block(
     projections, and what is kept in memory between them, have its dtype; norm, scan and stream are fp32.
 
     The Triton implementation keeps, for the backward, the stream and the states that enter the scan's chunks,
-    4 and 4 N / 128 bytes per token and channel of r and u, and computes everything else again but the
-    forward scan. Differentiable in every tensor but ``reset``; deterministic.
+    4 and N / 64 bytes per token and channel of r and u, and more only where memory is plenty (README.md);
+    what it does not keep it computes again. Differentiable in every tensor but ``reset``; deterministic.
 
     Args:
         x: what the block before returned, (B, L, d_model).
@@ -62,7 +62,7 @@ def mamba_block(
         eps: of the norm.
         reset: bool (B, L), True at the first token of each packed sequence.
         slab_bytes: how large the projected input may be at a time in the Triton implementation, which needs about
-            six times as much beside what it keeps; a longer one is worked through in slabs of L.
+            five times as much beside what it keeps; a longer one is worked through in slabs of L.
         impl: as in `selective_scan`; ``cpu`` and ``reference`` are made of the other operators.
 
     Returns:

@@ -1,9 +1,9 @@
 """A Mamba block on a GPU that keeps little.
 
 Kept are the stream and the states that enter the scan's chunks. The backward goes from the stream through norm,
-projection and convolution once more; the scan itself, whose states are at hand, is not run again: its backward
-rebuilds them anyway and hands out the gated y on the way. Where the projected input is small enough, it and the
-convolved one are kept too; where it is larger than it may be, the block runs in slabs of L.
+projection and convolution once more; the forward scan is not run again: the backward rebuilds its states and hands
+out the gated y on the way. Where memory is plenty more is kept, and less is computed again; where the projected input
+is larger than it may be, the block runs in slabs of L. README.md has the rules.
 """
 
 from __future__ import annotations

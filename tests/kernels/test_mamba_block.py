@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from genomamba.model.config import ModelConfig
 
 pytest.importorskip("triton")
 slabs = importlib.import_module("genomamba.kernels.mamba_block.slabs").slabs
+reading = importlib.import_module("genomamba.kernels.mamba_block.reading")
 triton_launch = importlib.import_module("genomamba.kernels.selective_scan.triton_launch")
 mamba_block_triton = importlib.import_module("genomamba.kernels.mamba_block.triton")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
@@ -110,27 +112,60 @@ def test_agrees_with_its_parts(reverse: list[bool], options: str, monkeypatch: p
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 
+@pytest.fixture
+def handed_back(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The dimensions of what each backward scan is given of the forward's states: five where they are fine."""
+    dimensions: list[int] = []
+    backward = reading.scan_backward
+
+    def spy(dy: Tensor, d_final: Tensor | None, entering: Tensor, *rest: Any) -> Any:
+        dimensions.append(entering.dim())
+        return backward(dy, d_final, entering, *rest)
+
+    monkeypatch.setattr(reading, "scan_backward", spy)
+    return dimensions
+
+
 @pytest.mark.parametrize(
-    ("reverse", "options", "states", "width"),
-    [([False], "rc", 4, 17), ([True], "b", 12, 3), ([False, True], "c", 20, 2)],
+    ("reverse", "options", "states", "width", "length"),
+    [([False], "rc", 4, 17, 6), ([True], "b", 4, 2, 70), ([False, True], "c", 20, 2, 6)],
 )
 def test_agrees_where_the_forward_keeps_the_states(
-    reverse: list[bool], options: str, states: int, width: int, monkeypatch: pytest.MonkeyPatch
+    reverse: list[bool],
+    options: str,
+    states: int,
+    width: int,
+    length: int,
+    handed_back: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As where rows and channels fill the GPU by themselves, in both directions of time; then nothing is rebuilt."""
-    walks = []
     monkeypatch.setattr(triton_launch, "_ALONE", 1)
     monkeypatch.setattr(triton_launch, "_WAVE", 1)
-    fine_shape = triton_launch.fine_shape
-    monkeypatch.setattr(triton_launch, "fine_shape", lambda *a: walks.append(fine_shape(*a)) or walks[-1])
-    batch, length = 3 - len(reverse), 6
-    shared, readers = draw(batch, length, width, states, len(reverse), options)
-    reset = (torch.rand(batch, length) < 0.3).to(DEVICE) if "r" in options else None
+    assert triton_launch.plan(1, 70, 4, 4).n_chunks > 1
+    shared, readers = draw(3 - len(reverse), length, width, states, len(reverse), options)
+    reset = (torch.rand(3 - len(reverse), length) < 0.3).to(DEVICE) if "r" in options else None
     expected = results(shared, readers, reverse, reset, torch.float64, "reference")
-    found = results(shared, readers, reverse, reset, torch.float32, "triton")
-    assert walks
-    assert walks[0][:2] == (batch, triton_launch.plan(batch, length, 2 * width, states).span // 4)
-    assert_agree(found, expected, 1e-5)
+    assert_agree(results(shared, readers, reverse, reset, torch.float32, "triton"), expected, 1e-5)
+    assert handed_back == [5] * len(reverse)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("reverse", [[False], [False, True]])
+def test_agrees_where_rows_fill_the_gpu(
+    reverse: list[bool], handed_back: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, readers = draw(128, 300, 128, 16, len(reverse), "rc")
+    found = results(shared, readers, reverse, None, torch.float32, "triton")
+    again = results(shared, readers, reverse, None, torch.float32, "triton")
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    assert handed_back == [5] * (2 * len(reverse))
+    with torch.autocast(DEVICE.type, torch.bfloat16):
+        narrow = results(shared, readers, reverse, None, torch.float32, "triton")
+    assert_agree(narrow, found, 3e-2)
+    monkeypatch.setattr(mamba_block_triton, "_FINE_SHARE", 1 << 40)
+    assert_agree(results(shared, readers, reverse, None, torch.float32, "triton"), found, 1e-5)
+    assert handed_back[-1] == 4
 
 
 @pytest.mark.parametrize(("reverse", "options"), CASES)

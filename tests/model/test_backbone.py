@@ -104,6 +104,18 @@ def test_activation_checkpointing_gives_the_same_gradients(model: CausalLM) -> N
         assert torch.equal(a, b)
 
 
+def test_activation_checkpointing_of_a_narrow_model() -> None:
+    """Without autocast: the stream is fp32, what a block reads and gives is not."""
+    narrow = CausalLM(ModelConfig(d_model=16, n_layer=3)).to(torch.bfloat16)
+    ids, found = bases(2, 20), []
+    for again in (False, True):
+        narrow.backbone.activation_checkpointing = again
+        found.append(torch.autograd.grad(narrow(ids).float().square().mean(), list(narrow.parameters())))
+    for a, b in zip(*found, strict=True):
+        assert a.dtype == torch.bfloat16
+        assert torch.equal(a, b)
+
+
 def test_initialisation_is_the_papers() -> None:
     torch.manual_seed(0)
     config = ModelConfig(d_model=64, n_layer=9, d_state=8)
