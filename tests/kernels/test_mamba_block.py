@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from genomamba.errors import KernelUnavailableError
-from genomamba.kernels.mamba_block import Direction, mamba_block
+from genomamba.kernels.mamba_block import Direction, budget, mamba_block
+from genomamba.kernels.selective_scan import cut
 from genomamba.model import block
 from genomamba.model.backbone import Backbone
 from genomamba.model.config import ModelConfig
@@ -18,7 +19,6 @@ from genomamba.model.config import ModelConfig
 pytest.importorskip("triton")
 slabs = importlib.import_module("genomamba.kernels.mamba_block.slabs").slabs
 triton_launch = importlib.import_module("genomamba.kernels.selective_scan.triton_launch")
-mamba_block_triton = importlib.import_module("genomamba.kernels.mamba_block.triton")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -100,7 +100,7 @@ CASES = [([False], "rc"), ([True], "b"), ([False, True], "rbc")]
 @pytest.mark.parametrize(("reverse", "options"), CASES)
 def test_agrees_with_its_parts(reverse: list[bool], options: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if reverse[0]:
-        monkeypatch.setattr(mamba_block_triton, "_SMALL", 0)  # everything is computed again
+        monkeypatch.setattr(budget, "_SMALL", 0)  # everything is computed again
     shared, readers = draw(2, 7, 4, 4, len(reverse), options)
     reset = (torch.rand(2, 7) < 0.3).to(DEVICE) if "r" in options else None
     expected = results(shared, readers, reverse, reset, torch.float64, "reference")
@@ -119,8 +119,8 @@ def test_agrees_where_the_forward_keeps_the_states(
 ) -> None:
     """As where rows and channels fill the GPU by themselves, in both directions of time; then nothing is rebuilt."""
     walks = []
-    monkeypatch.setattr(triton_launch, "_ALONE", 1)
-    monkeypatch.setattr(triton_launch, "_WAVE", 1)
+    monkeypatch.setattr(cut, "_ALONE", 1)
+    monkeypatch.setattr(cut, "_WAVE", 1)
     fine_shape = triton_launch.fine_shape
     monkeypatch.setattr(triton_launch, "fine_shape", lambda *a: walks.append(fine_shape(*a)) or walks[-1])
     batch, length = 3 - len(reverse), 6
@@ -129,14 +129,14 @@ def test_agrees_where_the_forward_keeps_the_states(
     expected = results(shared, readers, reverse, reset, torch.float64, "reference")
     found = results(shared, readers, reverse, reset, torch.float32, "triton")
     assert walks
-    assert walks[0][:2] == (batch, triton_launch.plan(batch, length, 2 * width, states).span // 4)
+    assert walks[0][:2] == (batch, cut.plan(batch, length, 2 * width, states).span // 4)
     assert_agree(found, expected, 1e-5)
 
 
 @pytest.mark.parametrize(("reverse", "options"), CASES)
 def test_slabs_of_any_size_agree(reverse: list[bool], options: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """States and inputs pass from slab to slab, and their gradients back; walls lie at and around the edges."""
-    monkeypatch.setattr(mamba_block_triton, "_CHUNK", 4)
+    monkeypatch.setattr(budget, "_CHUNK", 4)
     shared, readers = draw(2, 14, 2, 4, len(reverse), options)
     reset = torch.zeros(2, 14, dtype=torch.bool, device=DEVICE)
     for row, marks in enumerate(([3, 8], [4, 5, 13])):
@@ -189,7 +189,7 @@ def test_autocast_loses_no_more_than_the_parts_do() -> None:
 
 def test_keeps_the_stream_and_the_states_that_enter_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the size of the projected input outlives the forward."""
-    monkeypatch.setattr(mamba_block_triton, "_SMALL", 0)
+    monkeypatch.setattr(budget, "_SMALL", 0)
     batch, length, width, states = 1, 40, 4, 4
     shared, readers = draw(batch, length, width, states, 1, "rc")
     given = {name: None if t is None else t.requires_grad_() for name, t in shared.items()}
@@ -234,7 +234,7 @@ def test_a_model_that_computes_again_has_the_same_gradients(
     bidirectional: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three blocks, kept at every second, in slabs; against each block made of its operators."""
-    monkeypatch.setattr(mamba_block_triton, "_CHUNK", 4)
+    monkeypatch.setattr(budget, "_CHUNK", 4)
     monkeypatch.setattr(block, "THRIFTY", 1)
     config = ModelConfig(d_model=2, n_layer=3, d_state=2, dt_rank=1, bidirectional=bidirectional)
     ids = torch.randint(7, 11, (1, 9)).to(DEVICE)
