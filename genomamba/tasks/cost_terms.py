@@ -11,7 +11,7 @@ On a GPU a Mamba block chooses by the shape what it keeps, what it computes agai
 these say how many; N is padded as there. The device and the host, which orders its launches, work side by side, so the
 slower decides:
 
-    bytes   = 16 P + 8 T d_model + a kept + b working + c scratch + d
+    bytes   = 16 P + a kept + max(8 T d_model + b working + c scratch, 14 T d_model) + d
     seconds = max(T (a n E² + b n E N + c n E N if the backward rebuilds the states + d m E + e d_model), f n + g m)
 
 where m is the number of blocks that activation checkpointing computes again. A step that is replayed from CUDA graphs
@@ -32,9 +32,8 @@ from genomamba.tasks.config import Precision
 
 Terms = dict[str, float]
 
-# On a GPU, what few points cannot tell from the other terms: weights, their gradients and AdamW's two averages, fp32;
-# for the block whose backward runs, its norm and the gradients of its output, in 16 bits, and of the stream, fp32.
-KNOWN_BYTES: Terms = {"P": 16, "T d": 8}
+# On a GPU: weights, their gradients and AdamW's two averages, fp32, which few points could tell from the other terms.
+KNOWN_BYTES: Terms = {"P": 16, "passing": 1}
 
 
 class Work(NamedTuple):
@@ -78,11 +77,11 @@ def is_covered(model: ModelConfig, gpu: Gpu | None) -> bool:
     return plain and (gpu is None or model.rms_norm)  # otherwise the block is no single operator
 
 
-def memory_terms(work: Work, method: Method, gpu: Gpu | None) -> Terms:
-    """Of a step that is computed in one part; ``gpu`` is None on a CPU."""
+def memory_terms(work: Work, method: Method, gpu: Gpu | None) -> list[Terms]:
+    """At each moment of a step, computed in one part, that may be its peak; ``gpu`` is None on a CPU."""
     model, tokens = work.model, work.windows * work.length
     if gpu is None:
-        return {
+        terms: Terms = {
             "P": work.parameters,
             "T n E": tokens * model.n_layer * model.d_inner,
             "T n E N": tokens * model.n_layer * model.d_inner * model.d_state,
@@ -91,15 +90,19 @@ def memory_terms(work: Work, method: Method, gpu: Gpu | None) -> Terms:
             "T": tokens,
             "1": 1,
         }
+        return [terms]
     block = block_bytes(work, method, gpu)
-    return {
+    always: Terms = {
         "P": work.parameters,
         "kept": kept_bytes(model.n_layer, block, method.activation_checkpointing),
-        "working": block.working,
-        "scratch": block.scratch,
-        "T d": tokens * model.d_model,
         "1": 1,
     }
+    # Of the block whose backward runs, with bf16 autocast. In the scan's: its norm and the gradients of its output, 2
+    # bytes each, and of the stream. In the norm's: gradients of norm, output and stream, and of the stream before it in
+    # fp32 and bf16.
+    scan: Terms = {"passing": 8 * tokens * model.d_model, "working": block.working, "scratch": block.scratch}
+    norm: Terms = {"passing": 14 * tokens * model.d_model, "working": 0, "scratch": 0}
+    return [always | scan, always | norm]
 
 
 def time_terms(work: Work, method: Method, gpu: Gpu | None) -> TimeTerms:

@@ -59,7 +59,8 @@ class DeviceCosts(NamedTuple):
         of_part = total(seconds, each)
         if not replayed:
             of_part = max(of_part, total(seconds, host))
-        return Cost(total(memory, memory_terms(part, method, self.gpu)), total(seconds, once) + work.parts * of_part)
+        peak = max(total(memory, moment) for moment in memory_terms(part, method, self.gpu))
+        return Cost(peak, total(seconds, once) + work.parts * of_part)
 
 
 def total(coefficients: Terms, terms: Terms) -> float:

@@ -29,4 +29,4 @@ def keeps_inputs(projected_bytes: int) -> bool:
 
 def scratch_bytes(device_bytes: int, *, in_slabs: bool) -> int:
     """Of the scan's backward; less in slabs, where memory is what runs short."""
-    return min(_SCRATCH, device_bytes // _SCRATCH_SHARE) // (4 if in_slabs else 1)
+    return min(_SCRATCH, device_bytes // _SCRATCH_SHARE) // (3 if in_slabs else 1)

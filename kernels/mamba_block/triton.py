@@ -142,14 +142,8 @@ class _Block(torch.autograd.Function):
             if in_slabs:
                 entering, states = _apart(rest, ctx.pieces)
                 found, d_weights = backward_in_slabs(
-<<<<<<< HEAD
-                    d_out, normed, shared, directions, options.reverse, options.slab, states, entering,
-                    scratch // 3,
-                )  # fmt: skip
-=======
                     d_out, normed, shared, directions, options.reverse, options.slab, states, entering, scratch
                 )
->>>>>>> b05ce11 (The costs of an NVIDIA H200: plan asks the rules by which a block keeps its states, inputs and scratch)
                 d_normed, d_in_proj, d_in_bias, d_out_proj = found
             else:
                 if p is None:

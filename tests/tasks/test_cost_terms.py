@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +52,13 @@ def test_runs_that_the_fit_did_not_see_are_predicted(windows: int, length: int, 
     cost = predicted(Work(MODEL, PARAMETERS, windows, length))
     assert cost.peak_bytes == pytest.approx(gib * GIB, rel=0.05)
     assert cost.seconds == pytest.approx(seconds, rel=0.1)
+
+
+@pytest.mark.parametrize(("length", "gib"), [(8_388_608, 63.4), (12_582_912, 94.95)])
+def test_slabs_and_checkpointing_need_what_they_did(length: int, gib: float) -> None:
+    """No point of the fit is in slabs; these are of benchmarks/results/train_step_h200.json."""
+    cost = predicted(Work(MODEL, PARAMETERS, 1, length), AGAIN)
+    assert cost.peak_bytes == pytest.approx(gib * GIB, rel=0.05)
 
 
 def test_many_rows_keep_fine_states_and_rebuild_nothing() -> None:
@@ -126,7 +136,26 @@ def test_the_longest_window_is_looked_for_beyond_what_does_not_fit() -> None:
 
 def test_on_a_cpu_the_terms_know_no_blocks() -> None:
     work = Work(MODEL, PARAMETERS, 2, 64)
-    assert "kept" not in memory_terms(work, Method("32-true", False), None)
+    (moment,) = memory_terms(work, Method("32-true", False), None)
+    assert "kept" not in moment
     costs = read_costs("cpu")
     assert costs is not None
     assert costs.gpu is None
+
+
+@pytest.mark.parametrize("device", ["cpu", "nvidia_h200"])
+def test_the_coefficients_are_those_of_the_points_beside_them(device: str, tmp_path: Path) -> None:
+    found = json.loads((FOLDER / f"{device}.json").read_text(encoding="utf-8"))
+    lines = [{key: value for key, value in found.items() if key != "methods"}]
+    for one in found["methods"]:
+        given = {name: one[name] for name in Method._fields}
+        lines += [
+            given | {key: row[key] for key in ("point", "parameters", "seconds", "bytes")} for row in one["points"]
+        ]
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "costs.json"
+    rows.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    program = Path(__file__).parents[2] / "benchmarks" / "plan_fit.py"
+    subprocess.run([sys.executable, str(program), "--rows", str(rows), "--out", str(out)], check=True)
+    for one, again in zip(found["methods"], json.loads(out.read_text(encoding="utf-8"))["methods"], strict=True):
+        for kind in ("memory", "seconds"):
+            assert again[kind] == pytest.approx(one[kind], rel=1e-6)
