@@ -31,7 +31,8 @@ def run(config: Config) -> int:
     from genomamba.files import refuse_existing, whole_file
     from genomamba.pipelines.initial_model import with_initial_model
     from genomamba.pipelines.pretrain_ranks import make_task
-    from genomamba.tasks.costs import MARGIN, Method, Work, known_devices, largest_window, plans, read_costs
+    from genomamba.tasks.cost_terms import Method, Work
+    from genomamba.tasks.costs import MARGIN, known_devices, largest_window, plans, read_costs
     from genomamba.tasks.memory_check import GIB, as_options, device_name, free_bytes
     from genomamba.tasks.trainer import resolve_device
 
@@ -57,9 +58,11 @@ def run(config: Config) -> int:
     work = Work(config.model, parameters, config.batch_size // config.devices, config.window)
     found = list(plans(costs, work, config.precision, free))
     if not found:
+        measured = sorted({method.precision for method in costs.methods})
         raise ConfigError(
             f"no costs were measured on {name} in {config.precision} for such a model",
-            "they are known for causal models of mamba layers, on a CPU in 32-true; change it, --on or --precision",
+            f"they are known for causal models of mamba layers in {' and '.join(measured)}; change it, --on or"
+            " --precision",
             field="model.layers",
             value=config.model.layers,
         )

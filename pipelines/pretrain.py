@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from genomamba.data.datamodule import ReferenceWindows
     from genomamba.data.references import Genome
     from genomamba.tasks.checkpoints import Found
-    from genomamba.tasks.costs import Method, Work
+    from genomamba.tasks.cost_terms import Method, Work
     from genomamba.tasks.pretrain import PretrainTask
 
 
@@ -214,7 +214,7 @@ def check_memory(config: Config, task: PretrainTask, device: torch.device) -> No
 
 def work(config: Config, task: PretrainTask) -> Work:
     """What a device does in a step."""
-    from genomamba.tasks.costs import Work
+    from genomamba.tasks.cost_terms import Work
 
     parameters = sum(p.numel() for p in task.parameters())
     return Work(config.model, parameters, config.batch_size // config.devices, config.window, config.accumulate)
@@ -222,7 +222,7 @@ def work(config: Config, task: PretrainTask) -> Work:
 
 def method(config: Config) -> Method:
     """How it does it."""
-    from genomamba.tasks.costs import Method
+    from genomamba.tasks.cost_terms import Method
 
     return Method(config.precision, config.activation_checkpointing)
 

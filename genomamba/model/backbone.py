@@ -150,13 +150,18 @@ class Backbone(nn.Module):
         return (x.flip(-1) if mirrored else x), states
 
     def _computed_together(self, x: Tensor, final_state: bool) -> int:
-        """Blocks between two places at which activation checkpointing keeps the stream.
-
-        A block that keeps little more than the stream by itself gains nothing from being computed again alone;
-        of n such blocks, √n at a time leave the least (Chen et al. 2016, section 4.2).
-        """
+        """Blocks between two places at which activation checkpointing keeps the stream."""
         little = not final_state and all(isinstance(b, Block) and b.runs_as_one(x) for b in self.layers)
-        return round(len(self.layers) ** 0.5) if little else 1
+        return computed_together(len(self.layers)) if little else 1
+
+
+def computed_together(blocks: int) -> int:
+    """How many of so many blocks activation checkpointing computes again at a time where they run as one operator.
+
+    Such a block keeps little more than the stream by itself and gains nothing from being computed again alone;
+    of n, √n at a time leave the least (Chen et al. 2016, section 4.2).
+    """
+    return round(blocks**0.5)
 
 
 class TokenHead(nn.Linear):

@@ -66,6 +66,7 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, impl: Impl = "auto", mixer: str = "mamba") -> None:
         super().__init__()
+        self.depth = config.n_layer
         self.impl: Impl = impl
         self.norm = make_norm(config, impl)
         self.mixer = make_mixer(mixer, config, impl)
@@ -155,6 +156,7 @@ class Block(nn.Module):
             eps=self.norm.eps,
             reset=reset,
             slab_bytes=THRIFTY if thrifty else ROOMY,
+            depth=self.depth,
             impl=self.impl,
         )
 

@@ -1,10 +1,7 @@
 """What a training step costs, in bytes and seconds, predicted from coefficients that were measured on a device.
 
-Both are sums of a few terms with coefficients of at least 0 (`benchmarks/plan_fit.py` measures and fits them). With P
-parameters, n layers, E = d_inner, N states, and T tokens, those of a step's windows that are computed at once:
-
-    bytes   = a P + T (b n E + c n E N + d n + e d_model + f) + g
-    seconds = a P + T (b n E + c n E² + d n E N + e d_model + f) + g n + h n L + i
+Both are sums of a few terms (`cost_terms`) with coefficients of at least 0, which `benchmarks/plan_fit.py` measures
+and fits.
 """
 
 from __future__ import annotations
@@ -15,32 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from genomamba.model.config import ModelConfig
 from genomamba.tasks.config import Precision
+from genomamba.tasks.cost_terms import Gpu, Method, Terms, Work, is_covered, memory_terms, time_terms
+from genomamba.tasks.cuda_graph import MOST_TOKENS
 
 FOLDER = Path(__file__).parent / "device_costs"
-
-
-class Work(NamedTuple):
-    """A step, or one of the equal parts that it is computed in."""
-
-    model: ModelConfig
-    parameters: int
-    windows: int
-    length: int  # of a window
-    parts: int = 1
-
-    @property
-    def at_once(self) -> int:
-        """Windows per part."""
-        return self.windows // self.parts
-
-
-class Method(NamedTuple):
-    """What else decides on the cost."""
-
-    precision: Precision
-    activation_checkpointing: bool
 
 
 class Cost(NamedTuple):
@@ -54,58 +30,47 @@ class DeviceCosts(NamedTuple):
     Attributes:
         device: its name.
         memory_bytes: that it has.
+        multiprocessors: of a GPU; None for a CPU.
         methods: for each method that was measured, coefficients of ``memory_terms`` and ``time_terms``.
     """
 
     device: str
     memory_bytes: int
-    methods: dict[Method, tuple[dict[str, float], dict[str, float]]]
+    multiprocessors: int | None
+    methods: dict[Method, tuple[Terms, Terms]]
 
-    def predict(self, work: Work, method: Method) -> Cost | None:
-        """None where nothing like it was measured: other mixers than Mamba, both directions, another precision."""
-        if method not in self.methods or not is_covered(work.model):
+    @property
+    def gpu(self) -> Gpu | None:
+        return None if self.multiprocessors is None else Gpu(self.memory_bytes, self.multiprocessors)
+
+    def predict(self, work: Work, method: Method, *, replayed: bool | None = None) -> Cost | None:
+        """None where nothing like it was measured: other mixers than Mamba, both directions, another precision.
+
+        ``replayed`` is whether a GPU replays its kernels from CUDA graphs, so that it does not wait for the host;
+        unless given, where `pretrain` does so on one GPU.
+        """
+        if method not in self.methods or not is_covered(work.model, self.gpu):
             return None
         memory, seconds = self.methods[method]
         part = work._replace(windows=work.at_once, parts=1)
-        once, each = time_terms(part)
-        return Cost(
-            sum(memory[name] * value for name, value in memory_terms(part).items()),
-            sum(seconds[name] * value for name, value in once.items())
-            + work.parts * sum(seconds[name] * value for name, value in each.items()),
-        )
+        once, each, host = time_terms(part, method, self.gpu)
+        if replayed is None:
+            replayed = is_replayed(part, method)
+        of_part = total(seconds, each)
+        if not replayed:
+            of_part = max(of_part, total(seconds, host))
+        peak = max(total(memory, moment) for moment in memory_terms(part, method, self.gpu))
+        return Cost(peak, total(seconds, once) + work.parts * of_part)
 
 
-def is_covered(model: ModelConfig) -> bool:
-    """Whether the terms describe such a model."""
-    return set(model.mixers) == {"mamba"} and model.is_causal and not model.d_mlp
+def total(coefficients: Terms, terms: Terms) -> float:
+    return sum(coefficients[name] * value for name, value in terms.items())
 
 
-def memory_terms(work: Work) -> dict[str, float]:
-    """What the bytes of a step that is computed in one part are proportional to."""
-    model, tokens = work.model, work.windows * work.length
-    return {
-        "P": work.parameters,
-        "T n E": tokens * model.n_layer * model.d_inner,
-        "T n E N": tokens * model.n_layer * model.d_inner * model.d_state,
-        "T n": tokens * model.n_layer,
-        "T d": tokens * model.d_model,
-        "T": tokens,
-        "1": 1,
-    }
-
-
-def time_terms(work: Work) -> tuple[dict[str, float], dict[str, float]]:
-    """What the seconds are proportional to: of the step once, and of each of its parts."""
-    model, tokens = work.model, work.windows * work.length
-    return {"P": work.parameters, "1": 1}, {
-        "T n E": tokens * model.n_layer * model.d_inner,
-        "T n E²": tokens * model.n_layer * model.d_inner**2,
-        "T n E N": tokens * model.n_layer * model.d_inner * model.d_state,
-        "T d": tokens * model.d_model,
-        "T": tokens,
-        "n": model.n_layer,
-        "n L": model.n_layer * work.length,
-    }
+def is_replayed(part: Work, method: Method) -> bool:
+    """Whether such a part is short enough for a CUDA graph, and nothing in it speaks against one."""
+    random = part.model.dropout or part.model.drop_path
+    return not (random or method.activation_checkpointing) and part.windows * part.length <= MOST_TOKENS
 
 
 def known_devices() -> list[str]:
@@ -128,7 +93,7 @@ def read_costs(name: str) -> DeviceCosts | None:
         Method(one["precision"], one["activation_checkpointing"]): (one["memory"], one["seconds"])
         for one in found["methods"]
     }
-    return DeviceCosts(found["device"], found["memory_bytes"], methods)
+    return DeviceCosts(found["device"], found["memory_bytes"], found.get("multiprocessors"), methods)
 
 
 class Plan(NamedTuple):
@@ -161,9 +126,11 @@ def largest_window(costs: DeviceCosts, work: Work, method: Method, memory_bytes:
         cost = costs.predict(work._replace(windows=1, parts=1, length=length), method)
         return cost is not None and MARGIN * cost.peak_bytes <= memory_bytes
 
-    low, high = 0, 1
-    while fits(high) and high < 1 << 40:
-        low, high = high, 2 * high
+    # From above: a GPU keeps less of windows from some length on, so that of two the longer may be the one that fits.
+    high = 1 << 40
+    while high > 1 and not fits(high // 2):
+        high //= 2
+    low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

@@ -11,7 +11,8 @@ import torch
 
 from genomamba.errors import ConfigError
 from genomamba.tasks.config import Precision
-from genomamba.tasks.costs import MARGIN, DeviceCosts, Method, Work, largest_window, plans, read_costs
+from genomamba.tasks.cost_terms import Method, Work
+from genomamba.tasks.costs import MARGIN, DeviceCosts, largest_window, plans, read_costs
 
 GIB = 1 << 30
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, version 2: bytes, or "max"

@@ -37,6 +37,7 @@ def mamba_block(
     eps: float,
     reset: Tensor | None = None,
     slab_bytes: int = 2 << 30,
+    depth: int = 8,
     impl: Impl = "auto",
 ) -> tuple[Tensor, Tensor]:
     """One block on the stream ``residual + x`` (Gu & Dao 2023, figure 3, after a residual addition and RMSNorm).
@@ -63,6 +64,7 @@ def mamba_block(
         reset: bool (B, L), True at the first token of each packed sequence.
         slab_bytes: how large the projected input may be at a time in the Triton implementation, which needs about
             five times as much beside what it keeps; a longer one is worked through in slabs of L.
+        depth: blocks of the model, which share what may be kept beyond the least in the Triton implementation.
         impl: as in `selective_scan`; ``cpu`` and ``reference`` are made of the other operators.
 
     Returns:
@@ -76,5 +78,5 @@ def mamba_block(
     if chosen == "triton":
         from genomamba.kernels.mamba_block.triton import mamba_block_triton
 
-        return mamba_block_triton(*args, slab_bytes)
+        return mamba_block_triton(*args, slab_bytes, depth)
     return mamba_block_reference(*args, chosen)

@@ -15,21 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genomamba.kernels.mamba_block import budget
 from genomamba.kernels.mamba_block.api import Direction
 from genomamba.kernels.mamba_block.reading import Edges, convolve, read, read_backward
 from genomamba.kernels.mamba_block.slabs import Shared, backward_in_slabs, forward_in_slabs, outer
 from genomamba.kernels.rms_norm.triton import norm_backward, norm_forward
 from genomamba.kernels.selective_scan.triton import check_runnable
 from genomamba.kernels.selective_scan.triton_launch import scan_forward
-
-# Most bytes of scratch of the scan's backward, and of a GPU's memory the part that it may take. More fills the
-# GPU better; what the block does not keep leaves room.
-_SCRATCH, _SCRATCH_SHARE = 3 << 30, 40
-# Bytes of the projected input up to which it is kept. Short windows have the memory.
-_SMALL = 1 << 28
-_CHUNK = 256
-# Of a GPU's memory, the part that the scan's states may take in each block and direction.
-_FINE_SHARE = 64
 
 
 def mamba_block_triton(
@@ -45,6 +37,7 @@ def mamba_block_triton(
     eps: float,
     reset: Tensor | None,
     slab_bytes: int,
+    depth: int,
 ) -> tuple[Tensor, Tensor]:
     """Shapes as in `api.mamba_block`.
 
@@ -57,9 +50,8 @@ def mamba_block_triton(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     weights = [tensor for direction in directions for tensor in direction]
     per_token = x.shape[0] * in_proj.shape[0] * dtype.itemsize
-    # Whole chunks of the scan; a slab longer than L is L.
-    slab = max(_CHUNK, slab_bytes // max(1, per_token) // _CHUNK * _CHUNK)
-    fine = min(slab_bytes, _device_bytes(x.device) // _FINE_SHARE)
+    slab = budget.slab_tokens(per_token, slab_bytes)
+    fine = budget.fine_bytes(slab_bytes, _device_bytes(x.device), depth * len(directions))
     options = _Options(tuple(reverse), eps, dtype, slab, torch.is_grad_enabled(), fine)
     return _Block.apply(x, residual, norm_weight, in_proj, in_bias, out_proj, out_bias, reset, options, *weights)
 
@@ -108,7 +100,7 @@ class _Block(torch.autograd.Function):
             else:
                 p = F.linear(normed, shared.in_proj, shared.in_bias)
                 del normed
-                small = options.keep and p.numel() * p.element_size() <= _SMALL
+                small = options.keep and budget.keeps_inputs(p.numel() * p.element_size())
                 total, entering = None, []
                 for direction, backwards in zip(directions, options.reverse, strict=True):
                     u = convolve(p, direction, reset, backwards)
@@ -140,19 +132,19 @@ class _Block(torch.autograd.Function):
         count = len(options.reverse)
         weights, rest = rest[: count * len(Direction._fields)], rest[count * len(Direction._fields) :]
         directions = _directions(weights)
-        scratch = min(_SCRATCH, _device_bytes(stream.device) // _SCRATCH_SHARE)
+        in_slabs = stream.shape[1] > options.slab
+        scratch = budget.scratch_bytes(_device_bytes(stream.device), in_slabs=in_slabs)
         if d_out is None:
             d_out = stream.new_zeros(stream.shape, dtype=options.dtype)
         with torch.autocast(stream.device.type, enabled=False):
             d_out = d_out.to(options.dtype)
             shared = _shared(in_proj, in_bias, out_proj, out_bias, reset, options.dtype)
             normed = norm_forward(stream, norm_weight, None, options.eps, options.dtype, keep_stream=False)[0]
-            if stream.shape[1] > options.slab:
+            if in_slabs:
                 entering, states = _apart(rest, ctx.pieces)
                 found, d_weights = backward_in_slabs(
-                    d_out, normed, shared, directions, options.reverse, options.slab, states, entering,
-                    scratch // 3,
-                )  # fmt: skip
+                    d_out, normed, shared, directions, options.reverse, options.slab, states, entering, scratch
+                )
                 d_normed, d_in_proj, d_in_bias, d_out_proj = found
             else:
                 if p is None:

@@ -12,13 +12,11 @@ from torch import Tensor
 
 from genomamba.kernels.selective_scan import triton_gradient as gradient_kernels
 from genomamba.kernels.selective_scan import triton_rebuild as rebuild_kernels
+from genomamba.kernels.selective_scan.cut import LANES, Plan, lane_blocks, plan, scratch_bytes, slab_chunks
 from genomamba.kernels.selective_scan.triton_launch import (
-    LANES,
     Inputs,
-    Plan,
     coupling_rows,
     launch_flags,
-    plan,
     present,
     strides_of,
     wall_marks,
@@ -65,7 +63,7 @@ def scan_backward(
     batch, length, channels = u.shape
     states = A.shape[1]
     cut = plan(batch, length, channels, states)
-    padded, tile, blocks = cut.padded, cut.backward_tile, triton.cdiv(channels, LANES)
+    padded, tile, blocks = cut.padded, cut.backward_tile, lane_blocks(channels)
     walls, chunk_walls = wall_marks(reset, reverse, cut)
     flags = launch_flags(length, channels, LANES, cut.keep, dt_bias, dt_softplus, walls, reverse)
     shape = {"NP": padded, "N": tile, "BD": LANES, "num_warps": 1}
@@ -82,7 +80,8 @@ def scan_backward(
         kept, asked = entering, carry
     else:
         chunk, n_chunks = cut.chunk, cut.n_chunks
-        most = _slab_chunks(cut, batch, channels, u.device, scratch or _scratch(u, cut))
+        cores = torch.cuda.get_device_properties(u.device).multi_processor_count if u.is_cuda else None
+        most = slab_chunks(cut, batch, channels, scratch or scratch_bytes(cut, u.numel() * u.element_size()), cores)
         kept = u.new_empty((batch, most, chunk // cut.keep, padded, width), dtype=torch.float32)
         asked = u.new_empty((batch, most, padded, width), dtype=torch.float32)
     sums = u.new_empty((batch, most, channels), dtype=torch.float32)
@@ -172,24 +171,3 @@ def _scaled_A(A: Tensor, cut: Plan, blocks: int) -> Tensor:
     lanes = _to_lanes(A.T[None] * math.log2(math.e), cut, blocks)
     tile = cut.backward_tile
     return lanes.view(cut.padded // tile, tile // 4, 4, blocks, LANES).permute(0, 3, 1, 4, 2).contiguous()
-
-
-def _scratch(u: Tensor, cut: Plan) -> int:
-    large = u.numel() * u.element_size() >= 1 << 30
-    return max(1, cut.padded // 16) * ((240 << 20) if large else (1 << 30))
-
-
-def _slab_chunks(cut: Plan, batch: int, channels: int, device: torch.device, scratch: int) -> int:
-    """Chunks of one slab of the backward: what fits its scratch, rounded down to whole waves of programs."""
-    blocks = triton.cdiv(channels, LANES)
-    per_token = 4 * LANES * cut.padded // cut.keep + 8 * cut.backward_tile
-    if cut.padded > cut.backward_tile:
-        per_token += 12 * LANES
-    fitting = scratch // (per_token * batch * blocks * cut.chunk)
-    if cut.n_chunks <= fitting + fitting // 2:
-        return cut.n_chunks
-    if device.type == "cuda":
-        wave = 8 * torch.cuda.get_device_properties(device).multi_processor_count
-        waves = fitting * blocks * batch // wave
-        fitting = waves * wave // (blocks * batch) if waves else fitting
-    return max(1, fitting)

@@ -1,4 +1,4 @@
-"""How a scan on a GPU is cut up, and the launches of its forward; triton_forward holds the kernels."""
+"""The launches of a scan's forward on a GPU; triton_forward holds the kernels."""
 
 from __future__ import annotations
 
@@ -10,56 +10,16 @@ import triton
 from torch import Tensor
 
 from genomamba.kernels.selective_scan import triton_forward as forward_kernels
-
-LANES = 32
-# Warps that leave little of a large GPU idle.
-_ALONE = 896
-# Warps of the gradient kernel that run at a time on one: 132 multiprocessors, 8 each.
-_WAVE = 1056
-
-
-class Plan(NamedTuple):
-    """How a scan is cut up. Depends on the shape alone, so that the same shape gives the same bits."""
-
-    chunk: int  # steps between the states that are kept
-    n_chunks: int
-    span: int  # steps that one warp of the output pass walks: one chunk, or all
-    n_spans: int
-    padded: int  # states, a power of two
-    forward_tile: int  # states that one lane holds
-    forward_sides: int  # channels of one lane
-    forward_unroll: int
-    backward_tile: int
-    keep: int  # the backward keeps the state at every keep-th step
-    rebuild_unroll: int
-    backward_registers: int
-
-
-def plan(batch: int, length: int, channels: int, states: int) -> Plan:
-    """The cut of a (batch, length, channels) scan; enough chunks to fill a large GPU."""
-    padded = max(8, triton.next_power_of_2(states))
-    columns = batch * triton.cdiv(channels, LANES)
-    chunk = 256
-    while chunk > 32 and columns * triton.cdiv(length, chunk) < 8192:
-        chunk //= 2
-    tile = min(padded, 16)
-    n_chunks = triton.cdiv(length, chunk)
-    # Enough rows and channels fill the GPU by themselves, and no state pass is needed.
-    alone = n_chunks == 1 or columns >= _ALONE
-    return Plan(
-        chunk=chunk,
-        n_chunks=n_chunks,
-        span=n_chunks * chunk if alone else chunk,
-        n_spans=1 if alone else n_chunks,
-        padded=padded,
-        forward_tile=tile,
-        forward_sides=1,
-        forward_unroll=4,
-        backward_tile=tile,
-        keep=4,
-        rebuild_unroll=2,
-        backward_registers=255,
-    )
+from genomamba.kernels.selective_scan.cut import (
+    LANES,
+    Plan,
+    coupling_shape,
+    entering_shape,
+    fine_shape,
+    lane_blocks,
+    plan,
+    walks_back,
+)
 
 
 class Inputs(NamedTuple):
@@ -86,22 +46,8 @@ def output_shapes(given: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     return (
         given.u.new_empty((batch, length, channels)),
         given.u.new_empty((batch, channels, given.A.shape[1]), dtype=torch.float32),
-        given.u.new_empty((batch, cut.n_chunks, cut.padded, channels), dtype=torch.float32),
+        given.u.new_empty(entering_shape(cut, batch, channels), dtype=torch.float32),
     )
-
-
-def fine_shape(cut: Plan, batch: int, channels: int) -> tuple[int, ...]:
-    """Of the states before every ``keep``-th step, in the backward's lane order."""
-    blocks = triton.cdiv(channels, LANES)
-    return batch, cut.span // cut.keep, cut.padded // cut.backward_tile, blocks, cut.backward_tile * LANES
-
-
-def walks_back(cut: Plan, batch: int, channels: int, most_bytes: int) -> bool:
-    """Whether one warp can walk all of L backwards too, and the states it needs on the way are few enough."""
-    warps = batch * triton.cdiv(channels, LANES)
-    wave = -(-warps // _WAVE) * _WAVE
-    few = 4 * math.prod(fine_shape(cut, batch, channels)) <= most_bytes
-    return cut.n_spans == 1 and 4 * warps >= 3 * wave and few
 
 
 def scan_forward(given: Inputs, *, keep: bool = True, fine_bytes: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,7 +86,7 @@ def scan_forward(given: Inputs, *, keep: bool = True, fine_bytes: int = 0) -> tu
                 NP=cut.padded, N=cut.forward_tile, SIDES=cut.forward_sides, U=cut.forward_unroll,
                 num_warps=1, **flags,
             )  # fmt: skip
-            forward_kernels.carry_kernel[(triton.cdiv(channels, LANES), cut.padded, batch)](
+            forward_kernels.carry_kernel[(lane_blocks(channels), cut.padded, batch)](
                 entering, sums, A, chunk_walls, present(initial_state, u), channels, states, cut.n_chunks,
                 *A.stride(), *strides_of(initial_state), NP=cut.padded, BD=LANES, U=16,
                 HAS_INITIAL=initial_state is not None, HAS_WALLS=reset is not None, num_warps=1,
@@ -198,8 +144,9 @@ def coupling_rows(B: Tensor, C: Tensor, padded: int) -> Tensor:
     """B and C side by side, fp32 (B, L, 2, padded N)."""
     batch, length, states = B.shape
     # Kernels may ask for a few rows before the first and after the last.
-    size, spare = batch * length * 2 * padded, 16 * padded
-    out = B.new_empty(size + 2 * spare, dtype=torch.float32)[spare : spare + size].view(batch, length, 2, padded)
+    shape, spare = coupling_shape(batch, length, padded), 16 * padded
+    size = math.prod(shape)
+    out = B.new_empty(size + 2 * spare, dtype=torch.float32)[spare : spare + size].view(shape)
     rows = max(1, 512 // padded)
     with torch.cuda.device_of(B):
         forward_kernels.coupling_kernel[(triton.cdiv(batch * length, rows),)](

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from genomamba.errors import KernelUnavailableError
-from genomamba.kernels.mamba_block import Direction, mamba_block
+from genomamba.kernels.mamba_block import Direction, budget, mamba_block
+from genomamba.kernels.selective_scan import cut
 from genomamba.model import block
 from genomamba.model.backbone import Backbone
 from genomamba.model.config import ModelConfig
@@ -19,8 +20,6 @@ from genomamba.model.config import ModelConfig
 pytest.importorskip("triton")
 slabs = importlib.import_module("genomamba.kernels.mamba_block.slabs").slabs
 reading = importlib.import_module("genomamba.kernels.mamba_block.reading")
-triton_launch = importlib.import_module("genomamba.kernels.selective_scan.triton_launch")
-mamba_block_triton = importlib.import_module("genomamba.kernels.mamba_block.triton")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -102,7 +101,7 @@ CASES = [([False], "rc"), ([True], "b"), ([False, True], "rbc")]
 @pytest.mark.parametrize(("reverse", "options"), CASES)
 def test_agrees_with_its_parts(reverse: list[bool], options: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if reverse[0]:
-        monkeypatch.setattr(mamba_block_triton, "_SMALL", 0)  # everything is computed again
+        monkeypatch.setattr(budget, "_SMALL", 0)  # everything is computed again
     shared, readers = draw(2, 7, 4, 4, len(reverse), options)
     reset = (torch.rand(2, 7) < 0.3).to(DEVICE) if "r" in options else None
     expected = results(shared, readers, reverse, reset, torch.float64, "reference")
@@ -140,9 +139,9 @@ def test_agrees_where_the_forward_keeps_the_states(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As where rows and channels fill the GPU by themselves, in both directions of time; then nothing is rebuilt."""
-    monkeypatch.setattr(triton_launch, "_ALONE", 1)
-    monkeypatch.setattr(triton_launch, "_WAVE", 1)
-    assert triton_launch.plan(1, 70, 4, 4).n_chunks > 1
+    monkeypatch.setattr(cut, "_ALONE", 1)
+    monkeypatch.setattr(cut, "_WAVE", 1)
+    assert cut.plan(1, 70, 4, 4).n_chunks > 1
     shared, readers = draw(3 - len(reverse), length, width, states, len(reverse), options)
     reset = (torch.rand(3 - len(reverse), length) < 0.3).to(DEVICE) if "r" in options else None
     expected = results(shared, readers, reverse, reset, torch.float64, "reference")
@@ -163,7 +162,7 @@ def test_agrees_where_rows_fill_the_gpu(
     with torch.autocast(DEVICE.type, torch.bfloat16):
         narrow = results(shared, readers, reverse, None, torch.float32, "triton")
     assert_agree(narrow, found, 3e-2)
-    monkeypatch.setattr(mamba_block_triton, "_FINE_SHARE", 1 << 40)
+    monkeypatch.setattr(budget, "_PLENTY", 1 << 40)
     assert_agree(results(shared, readers, reverse, None, torch.float32, "triton"), found, 1e-5)
     assert handed_back[-1] == 4
 
@@ -171,7 +170,7 @@ def test_agrees_where_rows_fill_the_gpu(
 @pytest.mark.parametrize(("reverse", "options"), CASES)
 def test_slabs_of_any_size_agree(reverse: list[bool], options: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """States and inputs pass from slab to slab, and their gradients back; walls lie at and around the edges."""
-    monkeypatch.setattr(mamba_block_triton, "_CHUNK", 4)
+    monkeypatch.setattr(budget, "_CHUNK", 4)
     shared, readers = draw(2, 14, 2, 4, len(reverse), options)
     reset = torch.zeros(2, 14, dtype=torch.bool, device=DEVICE)
     for row, marks in enumerate(([3, 8], [4, 5, 13])):
@@ -224,7 +223,7 @@ def test_autocast_loses_no_more_than_the_parts_do() -> None:
 
 def test_keeps_the_stream_and_the_states_that_enter_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the size of the projected input outlives the forward."""
-    monkeypatch.setattr(mamba_block_triton, "_SMALL", 0)
+    monkeypatch.setattr(budget, "_SMALL", 0)
     batch, length, width, states = 1, 40, 4, 4
     shared, readers = draw(batch, length, width, states, 1, "rc")
     given = {name: None if t is None else t.requires_grad_() for name, t in shared.items()}
@@ -269,7 +268,7 @@ def test_a_model_that_computes_again_has_the_same_gradients(
     bidirectional: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three blocks, kept at every second, in slabs; against each block made of its operators."""
-    monkeypatch.setattr(mamba_block_triton, "_CHUNK", 4)
+    monkeypatch.setattr(budget, "_CHUNK", 4)
     monkeypatch.setattr(block, "THRIFTY", 1)
     config = ModelConfig(d_model=2, n_layer=3, d_state=2, dt_rank=1, bidirectional=bidirectional)
     ids = torch.randint(7, 11, (1, 9)).to(DEVICE)

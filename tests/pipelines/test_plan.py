@@ -15,7 +15,8 @@ from world import RunCli, World
 
 from genomamba.model.config import ModelConfig
 from genomamba.tasks import memory_check
-from genomamba.tasks.costs import Cost, Method, Work, largest_window, plans, read_costs
+from genomamba.tasks.cost_terms import Method, Work
+from genomamba.tasks.costs import Cost, largest_window, plans, read_costs
 
 MIB = 1 << 20
 MODEL = "--model.d_model 48 --model.n_layer 3 --window 2048 --batch-size 12 --device cpu".split()
