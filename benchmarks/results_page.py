@@ -1,4 +1,7 @@
-"""docs/results.md and its picture, from figures that commands left behind: no number on the page is typed by hand.
+"""docs/results.md and its picture. Every figure of ours is one that a command left behind.
+
+Others' figures are typed by hand: those of quality_peers.json, which names each one's source, and the published ones
+that benchmarks/classification.py puts in its table. The page says so too.
 
 First what is worth keeping of pretraining runs and of `genomamba evaluate regions` goes into JSON. A region counts by
 the name that its BED line has, otherwise its contig's; an evaluation may be given in several tables.
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -29,9 +33,11 @@ from safetensors import safe_open
 
 from genomamba.files import whole_file
 from genomamba.pipelines import pretrain
+from genomamba.pipelines.context_baseline import TRAINING
 
 HERE = Path(__file__).parent
 RESULTS, DOCS = HERE / "results", HERE.parent / "docs"
+PEERS = "quality_peers.json"
 # Of a run's options, those that have no say in what it learns.
 PLACES = {"reference", "output", "regions", "valid_bed", "test_bed", "force", "resume", "workers", "device", "also_log"}
 PLACES |= {"keep", "checkpoint_every", "step_log"}
@@ -81,6 +87,7 @@ def of_run(folder: Path) -> dict[str, Any]:
     """Configuration, size, time and curve of a run of `pretrain`."""
     configuration = yaml.safe_load((folder / "run.yaml").read_text())
     made = json.loads((folder / "provenance.json").read_text())
+    trained_on = made["reference"]["fingerprint"] + "\n" + (folder / TRAINING).read_text()
     with safe_open(folder / "model.safetensors", "numpy") as weights:
         parameters = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
     with (folder / "metrics.csv").open(newline="") as stream:
@@ -94,6 +101,7 @@ def of_run(folder: Path) -> dict[str, Any]:
         "parameters": parameters,
         "steps": made["steps"],
         "trained_on_bases": made["trained_on_bases"],
+        "training_regions": hashlib.sha256(trained_on.encode()).hexdigest(),
         "train_seconds": max(float(row["train_seconds"]) for row in logged if row["train_seconds"]),
         "curve": [[float(row["train_seconds"]), float(row["valid_bits_per_base"])] for row in validations],
         "valid": {row["contig"]: float(row["bits_per_base"]) for row in rows if row["step"] == rows[-1]["step"]},
@@ -122,9 +130,9 @@ def mean(parts: Sequence[tuple[int, float]]) -> float:
 
 def write_page(results: Path, out: Path) -> None:
     parts = ["# Results\n", "Written by `python benchmarks/results_page.py page` from `benchmarks/results/`.\n"]
-    peers = json.loads((RESULTS / "quality_peers.json").read_text())
     for path in sorted(results.glob("quality_*.json")):
-        if path.name != "quality_peers.json":
+        if path.name != PEERS:
+            peers = json.loads((results / PEERS).read_text())
             picture = out.with_name(f"{path.stem}.png")
             found = json.loads(path.read_text())
             draw(found, peers, picture)
@@ -165,6 +173,7 @@ def quality(found: dict[str, Any], peers: dict[str, Any], picture: str) -> list[
         f"![bits per base on validation against training time]({picture})\n",
         *rows,
         "",
+        *sources(peers),
     ]
     for run in runs:
         seen = run["steps"] * run["configuration"]["window"] * run["configuration"]["batch_size"]
@@ -179,16 +188,43 @@ def quality(found: dict[str, Any], peers: dict[str, Any], picture: str) -> list[
     return parts
 
 
+def sources(peers: dict[str, Any]) -> list[str]:
+    """Where the figures of others come from."""
+    every = (*peers["trained"], *peers["counted"])
+    return [
+        f"No command of this repository gives the figures of others; `{PEERS}` has them typed by hand from:\n",
+        *(f"- {peer['name']}: {peers['sources'][peer['source']]}." for peer in every),
+        "",
+    ]
+
+
 def context_models(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Figures by region of every context model that an evaluation had beside it."""
-    found: dict[str, dict[str, float]] = defaultdict(dict)
+    """Figures by region of every context model that an evaluation had beside it.
+
+    Two evaluations share a row where the same training regions were counted and no figure differs; that of an adaptive
+    model also depends on the regions coded before. Rows that would have the same name say whose they are.
+    """
+    rows: dict[str, list[tuple[str, str, dict[str, float]]]] = defaultdict(list)
     for run in runs:
-        for table in run["evaluations"].values():
+        counted = run.get("training_regions", run["name"])  # a run collected without them shares no row
+        for how, table in run["evaluations"].items():
+            own: dict[str, dict[str, float]] = defaultdict(dict)
             for region, figures in table.items():
                 for column, bits in figures.items():
                     if match := CONTEXT.fullmatch(column):
-                        found[f"order {match[1]} context model, {match[2]}"][region] = bits
-    return found
+                        own[f"order {match[1]} context model, {match[2]}"][region] = bits
+            for name, bits_by_region in own.items():
+                for _, other, known in rows[name]:
+                    if counted == other and all(known.get(at, bits) == bits for at, bits in bits_by_region.items()):
+                        known |= bits_by_region
+                        break
+                else:
+                    rows[name].append((f"{run['name']}, {how}", counted, bits_by_region))
+    return {
+        f"{name} (beside {whose})" if len(group) > 1 else name: figures
+        for name, group in rows.items()
+        for whose, _, figures in group
+    }
 
 
 def line(name: str, time: str, figures: dict[str, float | None], columns: Sequence[str]) -> str:
