@@ -50,6 +50,7 @@ def main() -> None:
     collecting = commands.add_parser("collect", help="run folders and tables to JSON")
     collecting.add_argument("--run", nargs="+", action="extend", default=[], metavar="NAME=FOLDER")
     collecting.add_argument("--evaluation", nargs="+", action="extend", default=[], metavar="NAME/HOW=TSV")
+    collecting.add_argument("--note", nargs="+", action="extend", default=[], metavar="NAME=WHAT TO KNOW OF IT")
     collecting.add_argument("--out", type=Path, required=True)
     collecting.add_argument("--device", help="that the runs trained on")
     collecting.add_argument("--commit", help="that they ran")
@@ -59,6 +60,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "collect":
         found = collect(pairs(options.run), pairs(options.evaluation))
+        notes = dict(word.split("=", 1) for word in options.note)
+        found = [run | ({"note": notes[run["name"]]} if run["name"] in notes else {}) for run in found]
         with whole_file(options.out) as path:
             about = {"device": options.device, "commit": options.commit}
             path.write_text(json.dumps(about | {"runs": found}, indent=1, ensure_ascii=False) + "\n")
@@ -185,15 +188,19 @@ def quality(found: dict[str, Any], peers: dict[str, Any], picture: str) -> list[
             yaml.safe_dump(changed(run["configuration"]), sort_keys=False).rstrip(),
             "```\n",
         ]
+        if run.get("note"):
+            parts.append(run["note"] + "\n")
     return parts
 
 
 def sources(peers: dict[str, Any]) -> list[str]:
     """Where the figures of others come from."""
-    every = (*peers["trained"], *peers["counted"])
+    named = defaultdict(list)
+    for peer in (*peers["trained"], *peers["counted"]):
+        named[peers["sources"][peer["source"]]].append(peer["name"])
     return [
         f"No command of this repository gives the figures of others; `{PEERS}` has them typed by hand from:\n",
-        *(f"- {peer['name']}: {peers['sources'][peer['source']]}." for peer in every),
+        *(f"- {'; '.join(names)}: {source}." for source, names in named.items()),
         "",
     ]
 
@@ -269,9 +276,9 @@ def draw(found: dict[str, Any], peers: dict[str, Any], picture: Path) -> None:
     axis.set(xlabel="seconds of training", ylabel="bits per base on validation", xscale="log")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.grid(alpha=0.3, which="both")
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     figure.tight_layout()
-    figure.savefig(picture, dpi=120, metadata={"Software": None})
+    figure.savefig(picture, dpi=120, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
 
 
