@@ -277,7 +277,6 @@ def draw(found: dict[str, Any], peers: dict[str, Any], picture: Path) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.grid(alpha=0.3, which="both")
     axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    figure.tight_layout()
     figure.savefig(picture, dpi=120, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
 
