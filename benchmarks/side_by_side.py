@@ -42,7 +42,7 @@ class _Worker:
         before = {name: os.environ.get(name) for name in own}
         os.environ |= own  # read where numpy and torch are loaded, which is before anything of ours runs
         try:
-            self.process = context.Process(target=_work, args=(theirs,), daemon=True)
+            self.process = context.Process(target=_work, args=(theirs,))  # no daemon: a job may have workers
             self.process.start()
         finally:
             for name, value in before.items():
@@ -100,8 +100,9 @@ def side_by_side(
 
     add(jobs)
     devices = _devices()
-    workers = [_Worker(devices[number % len(devices)]) for number in range(min(count, len(waiting)))]
+    workers: list[_Worker] = []
     try:
+        workers.extend(_Worker(devices[number % len(devices)]) for number in range(min(count, len(waiting))))
         while True:
             for worker in workers:
                 if worker.job is None and waiting:
