@@ -3,9 +3,9 @@
 For every task and start (a pretrained model, or from scratch) the settings of the grid are tried with the first seed,
 dev chooses among them, and the chosen one is trained with the other seeds. Test is looked at once per seed, without
 repetitions; what training shares with dev or test, on either strand, leaves training. With --jobs, runs go side by
-side. Results are written after every run, so that a stopped benchmark goes on where it was. Where the folder has
-BASELINE_kmer_logreg.tsv (columns task and mcc), its figures stand beside. Needs no command-line parser and no reader
-of genomes.
+side. Results are written after every run, so that a stopped benchmark goes on where it was; those of another model or
+of other settings are refused. A setting whose run fails is not chosen. Where the folder has BASELINE_kmer_logreg.tsv
+(columns task and mcc), its figures stand beside. Needs no command-line parser and no reader of genomes.
 
     python benchmarks/classification.py tasks/ --model runs/g1 --out benchmarks/results/classification.json \
         --tasks gue_tf_0 gue_mouse_0 --seeds 0 1 2 --lr 1e-3 3e-3 --strands both joined --set epochs=8 \
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import dataclasses
 import itertools
 import json
 import shutil
@@ -29,11 +30,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from made_with import keep_made_with, sha256
 from settings import changed, settings
 from side_by_side import Job, side_by_side
 
 from genomamba.files import whole_file
 from genomamba.model.config import ModelConfig
+from genomamba.model.folder import weights_fingerprint
 from genomamba.pipelines import evaluate_sequences, finetune_sequences
 
 FLOOR = "BASELINE_kmer_logreg.tsv"
@@ -81,6 +84,9 @@ def main() -> None:
         parser.error(f"there is no task {unknown[0]}; there is {', '.join(files)}")
     report = json.loads(options.out.read_text()) if options.out.exists() else {"results": {}}
     results = report["results"]
+    if "pretrained" in starts:
+        weights = {"model": weights_fingerprint(options.model)}
+        keep_made_with(report.setdefault("pretrained", {}), weights, "a pretrained model")
     floor = read_floor(options.folder / FLOOR)
     with tempfile.TemporaryDirectory() as name:
         series = [
@@ -94,8 +100,11 @@ def main() -> None:
             write(report, floor, options.out)
             return more
 
+        def lost(job: Job, why: str) -> list[Job]:
+            return list(by_name[job.name.partition(",")[0]].lose(job, why))
+
         jobs = [job for each in series for job in each.begin()]
-        report["not_run"] = side_by_side(jobs, options.jobs, done, minutes=options.minutes)
+        report["not_run"] = side_by_side(jobs, options.jobs, done, lost=lost, minutes=options.minutes)
     write(report, floor, options.out)
     print(table(report, floor))
 
@@ -109,6 +118,9 @@ class Series:
         options: of the command line.
         folder: for the models.
         found: what is known already; changed in place.
+
+    Raises:
+        SystemExit: what is known was made with something else.
     """
 
     def __init__(
@@ -126,7 +138,16 @@ class Series:
         grid = {"optimizer.lr": options.lr, "head.strands": options.strands}
         given = {name: values for name, values in grid.items() if values}
         self.grid = [dict(zip(given, values, strict=True)) for values in itertools.product(*given.values())]
-        self.tried: dict[int, dict[str, Any]] = {}
+        self.failed: dict[str, str] = {}
+        keep_made_with(found, self._made_with(), self.name)
+
+    def _made_with(self) -> dict[str, Any]:
+        decisive = {"task": sha256(self.path), "set": self.own, "grid": self.grid}
+        if len(self.grid) > 1:
+            decisive["first_seed"] = self.seeds[0]  # which chose among them
+        if self.start == "scratch":
+            decisive["architecture"] = dataclasses.asdict(scratch_architecture(self.options.model))
+        return decisive
 
     def begin(self) -> Iterator[Job]:
         if len(self.grid) == 1 and "chosen" not in self.found:
@@ -134,7 +155,10 @@ class Series:
         if "chosen" in self.found:
             yield from self._others(self.seeds)
         else:
-            yield from (self._training(f"setting{number}", each) for number, each in enumerate(self.grid))
+            tried = self.found.setdefault("tried", {})
+            for number, setting in enumerate(self.grid):
+                if str(number) not in tried:
+                    yield self._training(f"setting{number}", setting)
 
     def _others(self, seeds: list[int]) -> Iterator[Job]:
         known = [run["seed"] for run in self.found["seeds"]]
@@ -156,17 +180,33 @@ class Series:
         elif what.startswith("seed"):
             yield self._test(what, result)
         else:
-            self.tried[int(what.removeprefix("setting"))] = result
-            if len(self.tried) == len(self.grid):
-                yield from self._choose()
+            self.found["tried"][what.removeprefix("setting")] = result
+            yield from self._choose()
+
+    def lose(self, job: Job, why: str) -> Iterator[Job]:
+        """The jobs that a failed one makes possible: of the grid, the others are chosen among."""
+        _, what, *tested = job.name.split(", ")
+        if what.startswith("setting") and not tested:
+            self.failed[what.removeprefix("setting")] = why
+            yield from self._choose()
 
     def _choose(self) -> Iterator[Job]:
-        tried = [self.tried[number] for number in range(len(self.grid))]
-        best = max(range(len(tried)), key=lambda number: tried[number]["dev"]["valid_mcc"])
-        dev = [{**setting, **made["dev"]} for setting, made in zip(self.grid, tried, strict=True)]
-        self.found |= {"chosen": self.grid[best], "grid": dev, "seeds": []}
-        yield self._test(f"setting{best}", tried[best])
-        yield from self._others(self.seeds[1:])
+        """Once no setting is outstanding."""
+        tried = self.found["tried"]
+        if not tried or len(tried) + len(self.failed) < len(self.grid):
+            return
+        best = max(sorted(tried, key=int), key=lambda number: tried[number]["dev"]["valid_mcc"])
+        dev = [
+            {**setting, **(tried[number]["dev"] if number in tried else {"failed": self.failed[number]})}
+            for number, setting in ((str(place), each) for place, each in enumerate(self.grid))
+        ]
+        del self.found["tried"]
+        self.found |= {"chosen": self.grid[int(best)], "grid": dev, "seeds": []}
+        if (self.folder / f"setting{best}").exists():
+            yield self._test(f"setting{best}", tried[best])
+            yield from self._others(self.seeds[1:])
+        else:  # tried before the benchmark was stopped, which kept no model
+            yield from self._others(self.seeds)
 
     def _test(self, what: str, made: dict[str, Any]) -> Job:
         keep = self.options.keep if made["seed"] == self.seeds[0] else None

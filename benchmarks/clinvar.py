@@ -4,8 +4,8 @@ Beside each other: the pretrained model's log-likelihood ratio (zero-shot), a pr
 updates, full fine-tuning, training from scratch, and the consequence class alone, which all but decides the pooled
 label; so figures are given within consequence classes too, where the class alone scores 0.5 by construction. The
 learning rate is chosen on the validation genes with the first seed. With --jobs, runs go side by side. Results are
-written after every run, so that a stopped benchmark goes on where it was. Needs no command-line parser, no htslib and
-no pyfaidx.
+written after every run, so that a stopped benchmark goes on where it was; those of another model or of other settings
+are refused. A rate whose run fails is not chosen. Needs no command-line parser, no htslib and no pyfaidx.
 
     python benchmarks/clinvar.py -r panel.fa.gz -i clinvar_panel.tsv.gz --model runs/g1 \
         --out benchmarks/results/clinvar.json --seeds 0 1 2 --lr 3e-4 1e-3 --set window=1024 epochs=3 \
@@ -24,11 +24,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from made_with import keep_made_with, sha256
 from settings import changed, settings
 from side_by_side import Job, side_by_side
 
 from genomamba.files import whole_file
 from genomamba.model.config import ModelConfig
+from genomamba.model.folder import weights_fingerprint
 from genomamba.pipelines import evaluate_variants, finetune_variants
 from genomamba.pipelines.open_reference import open_reference
 
@@ -57,8 +59,11 @@ def main() -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     options = parser.parse_args()
     report = json.loads(options.out.read_text()) if options.out.exists() else {"genes": options.test, "methods": {}}
-    # Made once, so that the runs need not make it all at a time.
-    open_reference(options.reference)
+    # Its index is made once, so that the runs need not make it all at a time.
+    shared = {"reference": open_reference(options.reference).fingerprint, "input": sha256(Path(options.input))}
+    shared |= {"model": weights_fingerprint(options.model)}
+    shared |= {"train": options.train, "valid": options.valid, "test": options.test}
+    keep_made_with(report.setdefault("shared", {}), shared, "every method")
     with tempfile.TemporaryDirectory() as name:
         series = {
             method: Series(method, options, Path(name), report["methods"].setdefault(method, {}))
@@ -70,8 +75,11 @@ def main() -> None:
             write(report, options.out)
             return more
 
+        def lost(job: Job, why: str) -> list[Job]:
+            return list(series[job.name.partition(",")[0]].lose(job, why))
+
         jobs = [job for each in series.values() for job in each.begin()]
-        report["not_run"] = side_by_side(jobs, options.jobs, done, minutes=options.minutes)
+        report["not_run"] = side_by_side(jobs, options.jobs, done, lost=lost, minutes=options.minutes)
     write(report, options.out)
     print(tables(report))
 
@@ -84,6 +92,9 @@ class Series:
         options: of the command line.
         folder: for the models.
         found: what is known already; changed in place.
+
+    Raises:
+        SystemExit: what is known was made with something else.
     """
 
     def __init__(self, method: str, options: argparse.Namespace, folder: Path, found: dict[str, Any]) -> None:
@@ -91,7 +102,11 @@ class Series:
         # Logistic regression on frozen features has nothing that a seed or a rate could change.
         self.seeds = options.seeds[:1] if method == "probe" else options.seeds
         self.rates = options.lr[:1] if method == "probe" else options.lr
-        self.tried: dict[str, dict[str, Any]] = {}
+        self.failed: dict[str, str] = {}
+        decisive = {"set": settings(options.set), "lr": self.rates}
+        if len(self.rates) > 1:
+            decisive["first_seed"] = self.seeds[0]  # which chose among them
+        keep_made_with(found, decisive, method)
 
     def begin(self) -> Iterator[Job]:
         if len(self.rates) == 1 and "lr" not in self.found:
@@ -99,7 +114,10 @@ class Series:
         if "lr" in self.found:
             yield from self._others(self.seeds)
         else:
-            yield from (self._job(f"rate {rate:g}", rate, self.seeds[0]) for rate in self.rates)
+            tried = self.found.setdefault("tried", {})
+            for rate in self.rates:
+                if str(rate) not in tried:
+                    yield self._job(f"rate {rate}", rate, self.seeds[0])
 
     def _others(self, seeds: list[int]) -> Iterator[Job]:
         known = [run["seed"] for run in self.found["seeds"]]
@@ -117,17 +135,28 @@ class Series:
         elif "lr" in self.found:
             yield self._test(what, result)
         else:
-            self.tried[what] = result
-            if len(self.tried) == len(self.rates):
-                yield from self._choose()
+            self.found["tried"][what.removeprefix("rate ")] = result
+            yield from self._choose()
+
+    def lose(self, job: Job, why: str) -> Iterator[Job]:
+        """The jobs that a failed one makes possible: of the rates, the others are chosen among."""
+        _, what, *tested = job.name.split(", ")
+        if what.startswith("rate ") and not tested:
+            self.failed[what.removeprefix("rate ")] = why
+            yield from self._choose()
 
     def _choose(self) -> Iterator[Job]:
-        runs = {rate: self.tried[f"rate {rate:g}"] for rate in self.rates}
-        best = max(runs, key=lambda rate: runs[rate]["valid_auroc"])
-        tried = {str(rate): run["valid_auroc"] for rate, run in runs.items()}
-        self.found |= {"tried": tried, "lr": best, "seeds": []}
-        yield self._test(f"rate {best:g}", runs[best])
-        yield from self._others(self.seeds[1:])
+        """Once no rate is outstanding."""
+        tried = self.found["tried"]
+        if not tried or len(tried) + len(self.failed) < len(self.rates):
+            return
+        best = max(sorted(tried, key=float), key=lambda rate: tried[rate]["valid_auroc"])
+        self.found |= {"lr": float(best), "failed": self.failed, "seeds": []}
+        if (self.folder / f"rate {best}").exists():
+            yield self._test(f"rate {best}", tried[best])
+            yield from self._others(self.seeds[1:])
+        else:  # tried before the benchmark was stopped, which kept no model
+            yield from self._others(self.seeds)
 
     def _test(self, what: str, made: dict[str, Any]) -> Job:
         return Job(f"{self.method}, {what}, test", float("inf"), test, (self.options, self.folder / what, made))

@@ -42,7 +42,7 @@ class _Worker:
         before = {name: os.environ.get(name) for name in own}
         os.environ |= own  # read where numpy and torch are loaded, which is before anything of ours runs
         try:
-            self.process = context.Process(target=_work, args=(theirs,), daemon=True)
+            self.process = context.Process(target=_work, args=(theirs,))  # no daemon: a job may have workers
             self.process.start()
         finally:
             for name, value in before.items():
@@ -74,14 +74,20 @@ class _Worker:
 
 
 def side_by_side(
-    jobs: Iterable[Job], count: int, done: Callable[[Job, Any], Iterable[Job]], *, minutes: float | None = None
+    jobs: Iterable[Job],
+    count: int,
+    done: Callable[[Job, Any], Iterable[Job]],
+    *,
+    lost: Callable[[Job, str], Iterable[Job]] = lambda job, why: (),
+    minutes: float | None = None,
 ) -> dict[str, str]:
-    """Does the jobs, the longest first, and those that ``done`` answers a finished one with.
+    """Does the jobs, the longest first, and those that ``done`` answers a finished one with, or ``lost`` a failed one.
 
     Args:
         jobs: to be done.
         count: processes; where there are several devices, they take turns.
         done: is told, in this process, of each finished job and what it returned.
+        lost: is told of each job that failed, but for those that the clock stopped, and why.
         minutes: after which all that is not finished is given up.
 
     Returns:
@@ -100,8 +106,9 @@ def side_by_side(
 
     add(jobs)
     devices = _devices()
-    workers = [_Worker(devices[number % len(devices)]) for number in range(min(count, len(waiting)))]
+    workers: list[_Worker] = []
     try:
+        workers.extend(_Worker(devices[number % len(devices)]) for number in range(min(count, len(waiting))))
         while True:
             for worker in workers:
                 if worker.job is None and waiting:
@@ -117,6 +124,7 @@ def side_by_side(
                     add(done(job, result))
                 else:
                     failed[job.name] = problem
+                    add(lost(job, problem))
                 seconds = time.monotonic() - began
                 print(f"{seconds:6.0f} s  {job.name}: {problem or 'done'}", file=sys.stderr, flush=True)
                 if worker.died:

@@ -11,6 +11,12 @@ from typing import Any
 
 import pytest
 
+CHILDREN = """
+import multiprocessing
+with multiprocessing.get_context("spawn").Pool(1) as pool:
+    assert pool.map(abs, [-1]) == [1]
+"""
+
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -35,9 +41,17 @@ def test_longest_first_and_an_error_or_a_death_ends_no_other(module: Any) -> Non
         job("error", 3, operator.truediv, 1, 0),
         job("dies", 2, os._exit, 1),
         job("half", 4, operator.truediv, 1, 2),
+        job("children", 5, exec, CHILDREN),
     ]
-    failed = module.side_by_side(jobs, 1, done)
-    assert finished == [("half", 0.5), ("after", "1"), ("short", 0.25)]
+    lost: list[tuple[str, str]] = []
+
+    def lose(made: Any, why: str) -> list[Any]:
+        lost.append((made.name, why))
+        return [job("instead", 9, operator.truediv, 3, 4)] if made.name == "error" else []
+
+    failed = module.side_by_side(jobs, 1, done, lost=lose)
+    assert finished == [("children", None), ("half", 0.5), ("after", "1"), ("instead", 0.75), ("short", 0.25)]
+    assert dict(lost) == failed
     assert failed == {"error": "ZeroDivisionError: division by zero", "dies": "its process died"}
 
 
