@@ -111,7 +111,7 @@ def run(config: Config) -> int:
     from genomamba.data.splits import leak_report
     from genomamba.model.folder import save_model
     from genomamba.pipelines.context_baseline import write_regions
-    from genomamba.pipelines.initial_model import origin, with_initial_model
+    from genomamba.pipelines.initial_model import keep_origin, origin, with_initial_model
     from genomamba.pipelines.pretrain_ranks import fit, follow, made_with, prepare
     from genomamba.pipelines.run_folder import check_free, new_run, provenance, resume_run
     from genomamba.tasks.checkpoints import last_good
@@ -136,6 +136,7 @@ def run(config: Config) -> int:
     named = {name: intervals for name, intervals in held_out.items() if intervals}
     leaks = leak_report(genome, windows.training_regions, named, by_sequence=config.leak_check)
     check_memory(config, task, device)
+    started = origin(config, task.model)
     config = with_steps(config, task, windows, device)
     place = (
         nullcontext(resume_run(config.output, config, FREE))
@@ -143,7 +144,9 @@ def run(config: Config) -> int:
         else new_run(config.output, config, force=config.force, inputs=inputs, goes_on_after=InterruptedTraining)
     )
     with place as folder:
-        found = last_good(folder, task.state_dict(), made_with(genome)) if config.resume else None
+        found = last_good(folder, task.state_dict(), made_with(genome, started)) if config.resume else None
+        if started is not None:
+            keep_origin(folder, started)
         if config.resume:
             print(resuming(folder, found), file=sys.stderr)
         others = Ranks(config.devices, follow, config, folder, found and found._replace(damaged=[]))
@@ -154,7 +157,7 @@ def run(config: Config) -> int:
         trained_on = sum(region.length for region in windows.training_regions)
         facts = {
             "reference": reference_facts(genome),
-            "started_from": origin(config),
+            "started_from": started,
             "trained_on_bases": trained_on,
             "held_out": {name: [str(interval) for interval in intervals] for name, intervals in held_out.items()},
             "leaks": leaks._asdict(),
