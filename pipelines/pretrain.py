@@ -137,7 +137,8 @@ def run(config: Config) -> int:
     leaks = leak_report(genome, windows.training_regions, named, by_sequence=config.leak_check)
     check_memory(config, task, device)
     started = origin(config, task.model)
-    config = with_steps(config, task, windows, device)
+    with explained(work(config, task), method(config), device):
+        config = with_steps(config, task, windows, device)
     place = (
         nullcontext(resume_run(config.output, config, FREE))
         if config.resume
