@@ -110,6 +110,7 @@ class Config:
 def run(config: Config) -> int:
     from genomamba.data.splits import leak_report
     from genomamba.model.folder import save_model
+    from genomamba.model.pretrained import located
     from genomamba.pipelines.context_baseline import write_regions
     from genomamba.pipelines.initial_model import keep_origin, origin, with_initial_model
     from genomamba.pipelines.pretrain_ranks import fit, follow, made_with, prepare
@@ -122,7 +123,8 @@ def run(config: Config) -> int:
     from genomamba.tasks.trainer import check_installed, check_precision, resolve_device
 
     check(config)
-    inputs = (*config.reference, config.init, config.regions, config.valid_bed, config.test_bed)
+    init = None if config.init is None else str(located(config.init))
+    inputs = (*config.reference, init, config.regions, config.valid_bed, config.test_bed)
     if not config.resume:
         check_free(config.output, force=config.force, inputs=inputs)
     device = resolve_device(config.device)

@@ -103,6 +103,16 @@ def test_pretraining_goes_on_from_it(world: World, run_cli: RunCli, tmp_path: Pa
     assert bits[0] == bits[1]
 
 
+def test_a_run_may_have_its_name(
+    world: World, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("pretrain", "-r", world.reference, "--init", "shipped", "--window", 32, "--batch-size", 2, "--steps", 1)
+    result = run_cli(*words, "-o", "shipped")
+    assert result.code == 0, result.err
+    assert (tmp_path / "shipped" / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
