@@ -83,9 +83,9 @@ def score_on_devices(
                 if shard is None:
                     del at_work[connection]
     finally:
-        for process in processes:
-            process.kill()  # those whose work is done have nothing left to do
-            process.join()
+        for started in processes:
+            started.kill()  # those whose work is done have nothing left to do
+            started.join()
 
 
 def _start(process: BaseProcess) -> None:
