@@ -7,6 +7,8 @@ come back in, the output is then put together as if they had been scored here.
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
@@ -18,6 +20,7 @@ import torch
 from genomamba.data.vcf import VcfRecord
 from genomamba.errors import GenoMambaError
 from genomamba.pipelines.shard_scorer import Recipe, RemoteError, ShardScorer
+from genomamba.scoring.batch_size import Halved
 from genomamba.tasks.ranks import follow_parent
 
 
@@ -31,10 +34,10 @@ class Failure(NamedTuple):
 def score_on_devices(
     recipe: Recipe,
     shards: Iterable[tuple[int, Sequence[VcfRecord]]],
-    save: Callable[[int, Any], None],
+    save: Callable[[int, Any, Halved | None], None],
     devices: Sequence[str],
 ) -> None:
-    """Scores shards and hands the plain form of each one's scores to ``save``, in any order.
+    """Scores shards and hands number, scores in their plain form, and `Halved` of each to ``save``, in any order.
 
     Args:
         recipe: what each process loads, on a device of its own.
@@ -53,8 +56,9 @@ def score_on_devices(
     try:
         for number, device in enumerate(devices):
             ours, theirs = context.Pipe()
-            processes.append(context.Process(target=_work, args=(theirs, replace(recipe, device=device), threads)))
-            processes[-1].start()
+            process = context.Process(target=_work, args=(theirs, replace(recipe, device=device), threads))
+            _start(process)
+            processes.append(process)  # not before: one that never started cannot be killed
             theirs.close()  # so that its end is heard
             at_work[ours] = number
         while at_work:
@@ -79,9 +83,21 @@ def score_on_devices(
                 if shard is None:
                     del at_work[connection]
     finally:
-        for process in processes:
-            process.kill()  # those whose work is done have nothing left to do
-            process.join()
+        for started in processes:
+            started.kill()  # those whose work is done have nothing left to do
+            started.join()
+
+
+def _start(process: BaseProcess) -> None:
+    """Starts it with Ctrl-C ignored: it goes to every process of a terminal, and is this one's to answer."""
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        process.start()
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _work(connection: Connection, recipe: Recipe, threads: int) -> None:
@@ -92,6 +108,6 @@ def _work(connection: Connection, recipe: Recipe, threads: int) -> None:
         connection.send(None)  # ready for the first
         while (shard := connection.recv()) is not None:
             number, records = shard
-            connection.send((number, score(records)))
+            connection.send((number, score(records), score.halved))
     except GenoMambaError as error:
         connection.send(Failure(str(error), error.exit_code))

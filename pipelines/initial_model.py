@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from genomamba.errors import CheckpointError, ConfigError
+from genomamba.files import whole_file
 from genomamba.interop.loading import load_any_model
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
-from genomamba.model.folder import weights_fingerprint
+from genomamba.model.folder import model_fingerprint
 from genomamba.model.pretrained import located
+from genomamba.pipelines.run_folder import begun_with
 from genomamba.pipelines.shipped import model_folder
+from genomamba.tasks.checkpoints import any_saved
 
 if TYPE_CHECKING:
     from genomamba.pipelines.pretrain import Config
 
 AnyConfig = TypeVar("AnyConfig", bound="Config")
+ORIGIN = "started_from.json"
 
 
 def with_initial_model(config: AnyConfig) -> AnyConfig:
@@ -29,30 +35,86 @@ def with_initial_model(config: AnyConfig) -> AnyConfig:
     """
     if config.init is None:
         return config
-    folder = model_folder(config.init)
-    model = load_any_model(folder)
-    if not isinstance(model, CausalLM if config.objective == "causal" else MaskedLM):
-        raise CheckpointError(
-            f"it is no {config.objective} language model", "give another --init or --objective", file=folder
-        )
-    if config.model not in (ModelConfig(), model.config):
+    if _has_its_weights(config):
+        own = ModelConfig(**begun_with(config.output)["model"])
+    else:
+        folder = model_folder(config.init)
+        model = load_any_model(folder)
+        if not isinstance(model, CausalLM if config.objective == "causal" else MaskedLM):
+            raise CheckpointError(
+                f"it is no {config.objective} language model", "give another --init or --objective", file=folder
+            )
+        own = model.config
+    if config.model not in (ModelConfig(), own):
         raise ConfigError("the model of --init has its own", "leave out one of them", field="model")
-    return replace(config, model=model.config)
+    return replace(config, model=own)
 
 
 def initial_model(config: Config) -> CausalLM | MaskedLM:
     """With the weights of ``--init``, or random ones; ``config`` is as `with_initial_model` gives it."""
-    if config.init is None:
+    if config.init is None or _has_its_weights(config):
         return CausalLM(config.model) if config.objective == "causal" else MaskedLM(config.model)
     model = load_any_model(config.init)
     assert isinstance(model, CausalLM | MaskedLM)
     return model.train()
 
 
-def origin(config: Config) -> dict[str, str] | None:
-    """Where the weights come from, for the provenance; None where they are random."""
+def origin(config: Config, model: CausalLM | MaskedLM) -> dict[str, str] | None:
+    """Where the weights come from, for the provenance; None where they are random.
+
+    Args:
+        config: of the run.
+        model: as `initial_model` gave it.
+
+    Raises:
+        CheckpointError: a run that goes on began with other weights.
+    """
     if config.init is None:
         return None
-    folder = located(config.init)
-    known = {"weights": weights_fingerprint(folder)} if os.path.isdir(folder) else {}
-    return {"path": os.path.abspath(folder), **known}
+    kept = kept_origin(Path(config.output)) if config.resume else None
+    if kept is not None and _has_its_weights(config):
+        return kept
+    folder = located(config.init)  # which a name on the hub is not
+    found = {
+        "path": os.path.abspath(folder) if folder.exists() else config.init,
+        "weights": model_fingerprint(model),
+    }
+    if kept is not None and kept["weights"] != found["weights"]:
+        raise CheckpointError(
+            f"the run began with the weights {kept['weights']}",
+            "restore them, or start a new run",
+            file=config.init,
+            field="weights",
+            value=found["weights"],
+        )
+    return kept or found
+
+
+def keep_origin(folder: Path, found: dict[str, str]) -> None:
+    """Writes it into the run folder, for the run to go on without the model that it started from."""
+    with whole_file(folder / ORIGIN) as path:
+        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def kept_origin(folder: Path) -> dict[str, str] | None:
+    """What `keep_origin` wrote; None where it did not.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    path = folder / ORIGIN
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"path": str(found["path"]), "weights": str(found["weights"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"it cannot be read ({error!r})", "remove it: --init is then read again", file=path
+        ) from error
+
+
+def _has_its_weights(config: Config) -> bool:
+    """Whether the run goes on from a checkpoint, so that what ``--init`` names is not needed."""
+    folder = Path(config.output)
+    return config.resume and any_saved(folder) and (folder / ORIGIN).is_file()

@@ -110,8 +110,9 @@ class Config:
 def run(config: Config) -> int:
     from genomamba.data.splits import leak_report
     from genomamba.model.folder import save_model
+    from genomamba.model.pretrained import located
     from genomamba.pipelines.context_baseline import write_regions
-    from genomamba.pipelines.initial_model import origin, with_initial_model
+    from genomamba.pipelines.initial_model import keep_origin, origin, with_initial_model
     from genomamba.pipelines.pretrain_ranks import fit, follow, made_with, prepare
     from genomamba.pipelines.run_folder import check_free, new_run, provenance, resume_run
     from genomamba.tasks.checkpoints import last_good
@@ -122,7 +123,8 @@ def run(config: Config) -> int:
     from genomamba.tasks.trainer import check_installed, check_precision, resolve_device
 
     check(config)
-    inputs = (*config.reference, config.init, config.regions, config.valid_bed, config.test_bed)
+    init = None if config.init is None else str(located(config.init))
+    inputs = (*config.reference, init, config.regions, config.valid_bed, config.test_bed)
     if not config.resume:
         check_free(config.output, force=config.force, inputs=inputs)
     device = resolve_device(config.device)
@@ -136,14 +138,18 @@ def run(config: Config) -> int:
     named = {name: intervals for name, intervals in held_out.items() if intervals}
     leaks = leak_report(genome, windows.training_regions, named, by_sequence=config.leak_check)
     check_memory(config, task, device)
-    config = with_steps(config, task, windows, device)
+    started = origin(config, task.model)
+    with explained(work(config, task), method(config), device):
+        config = with_steps(config, task, windows, device)
     place = (
         nullcontext(resume_run(config.output, config, FREE))
         if config.resume
         else new_run(config.output, config, force=config.force, inputs=inputs, goes_on_after=InterruptedTraining)
     )
     with place as folder:
-        found = last_good(folder, task.state_dict(), made_with(genome)) if config.resume else None
+        found = last_good(folder, task.state_dict(), made_with(genome, started)) if config.resume else None
+        if started is not None:
+            keep_origin(folder, started)
         if config.resume:
             print(resuming(folder, found), file=sys.stderr)
         others = Ranks(config.devices, follow, config, folder, found and found._replace(damaged=[]))
@@ -154,7 +160,7 @@ def run(config: Config) -> int:
         trained_on = sum(region.length for region in windows.training_regions)
         facts = {
             "reference": reference_facts(genome),
-            "started_from": origin(config),
+            "started_from": started,
             "trained_on_bases": trained_on,
             "held_out": {name: [str(interval) for interval in intervals] for name, intervals in held_out.items()},
             "leaks": leaks._asdict(),

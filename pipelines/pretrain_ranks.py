@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,7 @@ from lightning import Callback, Trainer, seed_everything
 from genomamba.data.datamodule import ReferenceWindows
 from genomamba.data.references import References
 from genomamba.model.backbone import MaskedLM
-from genomamba.pipelines.initial_model import initial_model
+from genomamba.pipelines.initial_model import initial_model, kept_origin
 from genomamba.pipelines.open_reference import open_reference
 from genomamba.pipelines.pretraining_splits import Splits, mixture, pretraining_splits
 from genomamba.tasks.checkpoints import Checkpoints, Found
@@ -92,9 +93,9 @@ def make_task(config: Config) -> PretrainTask:
     return task
 
 
-def made_with(genome: References) -> dict[str, str]:
-    """What a resumed run must agree with."""
-    return {"reference": genome.fingerprint}
+def made_with(genome: References, origin: Mapping[str, str] | None) -> dict[str, str]:
+    """What a resumed run must agree with: the genome's content and that of the weights that it started from, if any."""
+    return {"reference": genome.fingerprint, **({} if origin is None else {"init": origin["weights"]})}
 
 
 def fit(
@@ -114,7 +115,7 @@ def fit(
         validate_every=config.validate_every if validates else None,
         keep=config.keep,
         monitor="valid_bits_per_base",
-        facts=made_with(prepared.genome),
+        facts=made_with(prepared.genome, kept_origin(folder)),
         stop=stop,
     )
     bar = TrainingProgress("pretraining", steps, config.window * config.batch_size)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from genomamba.data.vcf import VcfRecord
 from genomamba.errors import ConfigError, GenoMambaError
 from genomamba.pipelines.shard_scorer import Recipe, RemoteError, ShardScorer
+from genomamba.scoring.batch_size import Halved
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,18 +47,19 @@ class Actor:
             except GenoMambaError as error:  # not raised here: Ray would try again, and wrap it
                 scores.append("")
                 errors.append(json.dumps([str(error), error.exit_code]))
-        return {"number": batch["number"], "scores": scores, "error": errors}
+        halved = json.dumps(self._score.halved)
+        return {"number": batch["number"], "scores": scores, "error": errors, "halved": [halved] * len(scores)}
 
 
 def score_on_ray(
     recipe: Recipe,
     shards: Iterable[tuple[int, Sequence[VcfRecord]]],
-    save: Callable[[int, Any], None],
+    save: Callable[[int, Any, Halved | None], None],
     *,
     address: str | None,
     actors: int | None,
 ) -> None:
-    """Scores shards and hands the plain form of each one's scores to ``save``, in any order.
+    """Scores shards and hands number, scores in their plain form, and `Halved` of each to ``save``, in any order.
 
     Args:
         recipe: what actors load.
@@ -92,7 +94,8 @@ def score_on_ray(
             for row in scored.iter_rows():
                 if row["error"]:
                     raise RemoteError(*json.loads(row["error"]))
-                save(int(row["number"]), json.loads(row["scores"]))
+                halved = json.loads(row["halved"])
+                save(int(row["number"]), json.loads(row["scores"]), halved and Halved(*halved))
     except ray.exceptions.RayError as error:
         raise RemoteError(
             f"Ray gave up: {str(error).splitlines()[0]}; --resume goes on with what is done", 1

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from genomamba.data.variants import Status
     from genomamba.data.vcf import VcfReader, VcfRecord
     from genomamba.pipelines.shards import Shards
+    from genomamba.scoring.batch_size import Halved
     from genomamba.scoring.records import AlleleScore
     from genomamba.scoring.variants import VariantScorer
 
@@ -165,7 +166,7 @@ def run(config: Config) -> int:
             with_distances=config.distances,
             workers=config.workers,
         )
-        planned = scorer.batch_size
+        halved = None
         job = Job(config, reader, reference, checked, scorer)
         if to_stdout:
             counts = Counts(checked.records, write_scores(job, None))
@@ -182,15 +183,14 @@ def run(config: Config) -> int:
             with Shards(config.output, facts, resume=config.resume, force=config.force) as shards:
                 try:
                     if config.engine == "ray" or len(devices) > 1:
-                        score_missing(job, shards, devices)
+                        halved = score_missing(job, shards, devices)
                     counts = Counts(checked.records, write_scores(job, shards))
                     counts.write(config)
                 except (KeyboardInterrupt, Terminated) as stop:
                     raise InterruptedScoring(config.output, stop, checked.records, config.shard_size, shards) from stop
-        if scorer.batch_size != planned:
-            print(
-                f"batches of {planned} did not fit the memory; they were halved to {scorer.batch_size}", file=sys.stderr
-            )
+        if (smaller := halved or scorer.halved) is not None:
+            planned, left = smaller
+            print(f"batches of {planned} did not fit the memory; they were halved to {left}", file=sys.stderr)
     return counts.report(config, sys.stderr)
 
 
@@ -285,8 +285,12 @@ def each_device(wanted: int | Literal["auto"], device: torch.device) -> list[str
     return [f"cuda:{index}" for index in range(count)]
 
 
-def score_missing(job: Job, shards: Shards, devices: list[str]) -> None:
-    """Has every shard that is not done scored by other processes: one per device, or Ray's actors."""
+def score_missing(job: Job, shards: Shards, devices: list[str]) -> Halved | None:
+    """Has every shard that is not done scored by other processes: one per device, or Ray's actors.
+
+    Returns:
+        The smallest of their batches, where they did not fit the memory.
+    """
     from genomamba.pipelines.device_engine import score_on_devices
     from genomamba.pipelines.shard_scorer import Recipe
     from genomamba.progress import progress_bar
@@ -304,13 +308,16 @@ def score_missing(job: Job, shards: Shards, devices: list[str]) -> None:
     recipe = Recipe(model, reference, config.rna, job.checked.contigs, scorer.device.type, options)
     total = -(-job.checked.records // config.shard_size)
     if shards.count() == total:
-        return
+        return None
+    smaller: list[Halved] = []
     with progress_bar() as bar:
         where = "on Ray" if config.engine == "ray" else f"on {len(devices)} devices"
         task = bar.add_task(where, total=total, completed=shards.count(), note="shards")
 
-        def save(number: int, scores: Any) -> None:
+        def save(number: int, scores: Any, halved: Halved | None) -> None:
             shards.save(number, scores)
+            if halved is not None:
+                smaller.append(halved)
             bar.advance(task)
 
         missing = (each for each in cut(job.reader, config.shard_size) if not shards.has(each[0]))
@@ -320,6 +327,7 @@ def score_missing(job: Job, shards: Shards, devices: list[str]) -> None:
             score_on_ray(recipe, missing, save, address=config.ray_address, actors=config.ray_actors)
         else:
             score_on_devices(recipe, missing, save, devices[: total - shards.count()])
+    return min(smaller, key=lambda halved: halved.left, default=None)
 
 
 class InterruptedScoring(GenoMambaError):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genomamba.data.vcf import VcfRecord
 from genomamba.errors import GenoMambaError
+
+if TYPE_CHECKING:
+    from genomamba.scoring.batch_size import Halved
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,11 @@ class ShardScorer:
         from genomamba.scoring.records import score_records, to_plain
 
         return to_plain(score_records(records, self._contigs, self._reference, self._scorer))
+
+    @property
+    def halved(self) -> Halved | None:
+        """What became of its batches until now; None where they fit."""
+        return self._scorer.halved
 
 
 class RemoteError(GenoMambaError):

@@ -58,9 +58,8 @@ def save_model(model: AnyModel, folder: str | PathLike[str], *, card: str, prove
     head = getattr(model, "head", None)
     if isinstance(head, TreeHead):
         config["trees"] = dataclasses.asdict(head.shape)
-    weights = {name: t.detach().cpu().float().contiguous() for name, t in _own_tensors(model).items()}
     with whole_file(folder / WEIGHTS) as path:
-        safetensors.torch.save_file(weights, path)
+        safetensors.torch.save_file(_saved_tensors(model), path)
     for name, text in (
         (CARD, card),
         (PROVENANCE, json.dumps(provenance, indent=2, default=str) + "\n"),
@@ -128,6 +127,11 @@ def weights_fingerprint(folder: str | PathLike[str]) -> str:
     return hashlib.sha256((Path(folder) / WEIGHTS).read_bytes()).hexdigest()
 
 
+def model_fingerprint(model: AnyModel) -> str:
+    """What `weights_fingerprint` says of a folder that `save_model` makes of ``model``, whatever it was read from."""
+    return hashlib.sha256(safetensors.torch.save(_saved_tensors(model))).hexdigest()
+
+
 def initialise_backbone(model: VariantClassifier | SequenceModel, pretrained: CausalLM | MaskedLM) -> None:
     """Copies the pretrained language model into the classifier, as far as the classifier has the same parts."""
     model.backbone.load_state_dict(pretrained.backbone.state_dict())
@@ -139,6 +143,10 @@ def task_of(model: nn.Module) -> str:
     """The word for the model's kind in config.json."""
     kinds = {**TASKS, SEQUENCE: SequenceModel, TOKEN: TokenModel}
     return next((task for task, kind in kinds.items() if isinstance(model, kind)), VARIANT)
+
+
+def _saved_tensors(model: AnyModel) -> dict[str, torch.Tensor]:
+    return {name: t.detach().cpu().float().contiguous() for name, t in _own_tensors(model).items()}
 
 
 def _own_tensors(model: AnyModel) -> dict[str, torch.Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from genomamba.errors import UserError
@@ -13,6 +15,13 @@ GPU_TOKENS = 1 << 21  # enough for any GPU to have something to do everywhere; m
 MOST = 4096
 _ROWS = 4  # two alleles on two strands
 _FLOAT = 4
+
+
+class Halved(NamedTuple):
+    """Variants per forward pass that did not fit the memory, and what is left of them."""
+
+    planned: int
+    left: int
 
 
 class OutOfMemoryError(UserError):

@@ -13,7 +13,7 @@ from genomamba.data.pairs import VariantWindow, read_window
 from genomamba.genome.variant import Variant
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.heads import VariantClassifier
-from genomamba.scoring.batch_size import does_not_fit, planned
+from genomamba.scoring.batch_size import Halved, does_not_fit, planned
 from genomamba.scoring.batching import batches
 from genomamba.scoring.causal_alleles import CausalAlleles
 from genomamba.scoring.distances import Distances
@@ -77,6 +77,7 @@ class VariantScorer:
         self.with_distances, self.is_classifier = with_distances, isinstance(model, VariantClassifier)
         self._automatic, self._workers = batch_size is None, workers
         self.batch_size = planned(model.config, window, device) if batch_size is None else batch_size
+        self._planned = self.batch_size
         self._alleles: Alleles
         if isinstance(model, MaskedLM):
             self._alleles = MaskedAlleles(model, device, with_distances=with_distances)
@@ -84,6 +85,11 @@ class VariantScorer:
             self._alleles = CausalAlleles(model, device, reuse_state=reuse_state, with_distances=with_distances)
         else:
             self._alleles = PairedAlleles(model, device, with_distances=with_distances)
+
+    @property
+    def halved(self) -> Halved | None:
+        """What became of the batches until now; None where they fit."""
+        return None if self.batch_size == self._planned else Halved(self._planned, self.batch_size)
 
     def __call__(self, variants: Sequence[Variant]) -> Iterator[VariantScore]:
         """Each must have passed `data.variants.classify` with this window and step.

@@ -185,6 +185,11 @@ class Found(NamedTuple):
     damaged: list[CheckpointError]  # of the newer ones, which were set aside
 
 
+def any_saved(folder: Path) -> bool:
+    """Whether there is a checkpoint of the run in ``folder``, good or damaged."""
+    return bool(_newest_first(folder / FOLDER))
+
+
 def last_good(folder: Path, weights: Mapping[str, Tensor], facts: Mapping[str, str]) -> Found | None:
     """The newest checkpoint of a run that can be read; None when there is none at all.
 

@@ -134,6 +134,19 @@ def test_minutes_become_steps_and_the_schedule_ends_with_them(
     assert "resuming after step 6\n" in result.err
 
 
+def test_memory_that_runs_out_while_steps_are_measured_is_explained(
+    run_cli: RunCli, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(time_budget, "whole_step", full)
+    result = pretrain(run_cli, reference, tmp_path / "run", "--max-minutes", 1)
+    assert result.code == 2
+    assert result.err.splitlines()[-1].startswith("batch_size=8: memory ran out on cpu with 8 windows of 40 bases")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_slower_than_measured_ends_in_time_and_stays_ended(
     run_cli: RunCli, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

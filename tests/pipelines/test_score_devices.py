@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,13 +21,16 @@ from genomamba.errors import ConfigError
 from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
+from genomamba.pipelines import device_engine
 from genomamba.pipelines.device_engine import score_on_devices
 from genomamba.pipelines.score import each_device
 from genomamba.pipelines.shard_scorer import Recipe, RemoteError
 from genomamba.pipelines.shards import work_folder
+from genomamba.scoring.causal_alleles import CausalAlleles, Rows
 
 SHARDS = 32
 Words = tuple[object, ...]
+WORK = device_engine._work
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +111,50 @@ def test_what_a_process_raises_is_raised_here(words: Words, tmp_path: Path) -> N
     with pytest.raises(RemoteError, match=r"nowhere.*it is missing") as caught:
         score_on_devices(recipe, [(0, [])], lambda *_: None, ["cpu"])
     assert caught.value.exit_code == 2
+
+
+def cramped(*args: Any) -> None:
+    """What a process does on a device that holds few rows."""
+    fits = CausalAlleles.__call__
+
+    def small(self: CausalAlleles, rows: Rows) -> torch.Tensor:
+        if rows.suffix.shape[0] > 16:
+            raise torch.OutOfMemoryError
+        return fits(self, rows)
+
+    CausalAlleles.__call__ = small  # type: ignore[method-assign]
+    WORK(*args)
+
+
+def test_batches_that_were_halved_elsewhere_are_told(
+    words: Words, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_engine, "_work", cramped)
+    given = (*words, "--window", 64, "--shard-size", 80, "--batch-size", "auto", "--devices", 2)
+    result = run_cli(*given, "-o", tmp_path / "out.vcf")
+    assert result.code == 0, result.err
+    told = re.search(r"batches of (\d+) did not fit the memory; they were halved to (\d+)\n", result.err)
+    assert told is not None, result.err
+    assert 1 <= int(told[2]) <= 8 < int(told[1])
+
+
+def test_a_process_that_cannot_start_leaves_none(words: Words, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, begun = SpawnProcess.start, []
+
+    def second_fails(self: SpawnProcess) -> None:
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        if begun:
+            raise OSError("no more processes")
+        start(self)
+        begun.append(self)
+
+    monkeypatch.setattr(SpawnProcess, "start", second_fails)
+    recipe = Recipe("", "", False, {}, "cpu", {})
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(OSError, match="no more processes"):
+        score_on_devices(recipe, [], lambda *_: None, ["cpu", "cpu"])
+    assert signal.getsignal(signal.SIGINT) == handler
+    assert begun[0].exitcode == -signal.SIGKILL
 
 
 def test_which_devices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cli_process import descendants
 from world import RunCli, labelled_records, write_reference, write_vcf
 
+from genomamba.data.vcf import VcfReader
 from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
+from genomamba.pipelines.ray_engine import Actor
+from genomamba.pipelines.shard_scorer import Recipe
 from genomamba.pipelines.shards import work_folder
+from genomamba.scoring.causal_alleles import CausalAlleles, Rows
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install -e '.[ray]'"
@@ -66,6 +73,26 @@ def test_a_killed_worker_costs_nothing_but_time(words: Words, run_cli: RunCli, t
     assert killed
     assert there.read_bytes() == here.read_bytes()
     assert not work_folder(str(there)).exists()
+
+
+def test_an_actor_tells_of_batches_that_were_halved(words: Words, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = CausalAlleles.__call__
+
+    def small(self: CausalAlleles, rows: Rows) -> torch.Tensor:
+        if rows.suffix.shape[0] > 16:
+            raise torch.OutOfMemoryError
+        return fits(self, rows)
+
+    monkeypatch.setattr(CausalAlleles, "__call__", small)
+    given = dict(zip(words[1::2], words[2::2], strict=True))
+    options = {"window": 64, "batch_size": None}
+    recipe = Recipe(str(given["-m"]), str(given["-r"]), False, {"chrA": "chrA", "chrB": "chrB"}, "cpu", options)
+    with VcfReader(str(given["-i"])) as reader:
+        records = list(islice(reader, 40))
+    answer = Actor(recipe)({"number": np.array([7]), "records": np.array([json.dumps(records)])})
+    assert answer["error"] == [""]
+    planned, left = json.loads(answer["halved"][0])
+    assert 1 <= left <= 8 < planned
 
 
 @needs_ray

@@ -14,6 +14,7 @@ from world import RunCli, World
 
 from genomamba import __version__
 from genomamba.data.example import example_path
+from genomamba.errors import CheckpointError
 from genomamba.model.folder import weights_fingerprint
 from genomamba.model.pretrained import shipped_model
 from genomamba.model.pretrained.ship import ship
@@ -102,6 +103,16 @@ def test_pretraining_goes_on_from_it(world: World, run_cli: RunCli, tmp_path: Pa
     assert bits[0] == bits[1]
 
 
+def test_a_run_may_have_its_name(
+    world: World, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("pretrain", "-r", world.reference, "--init", "shipped", "--window", 32, "--batch-size", 2, "--steps", 1)
+    result = run_cli(*words, "-o", "shipped")
+    assert result.code == 0, result.err
+    assert (tmp_path / "shipped" / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -155,3 +166,39 @@ def test_a_run_takes_its_place_without_the_folders_of_the_machine(world: World, 
     provenance = json.loads((made / "provenance.json").read_text())
     assert provenance["configuration"]["reference"] == [world.reference.name]
     assert provenance["shipped"]["version"] == 2
+
+
+def test_nor_with_those_of_its_other_inputs(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    run, target, secret = tmp_path / "run", tmp_path / "target", tmp_path / "secret"
+    secret.mkdir()
+    target.mkdir()
+    init = shutil.copytree(world.pretrained, secret / "earlier")
+    places = {"regions": "chrA\t0\t9000\n", "valid-bed": "chrB\t0\t900\n", "test-bed": "chrB\t2000\t2900\n"}
+    beds: list[object] = []
+    for option, text in places.items():
+        (secret / f"{option}.bed").write_text(text)
+        beds += [f"--{option}", secret / f"{option}.bed"]
+    words = ("--window", 32, "--batch-size", 2, "--steps", 1, "--init", init)
+    result = run_cli("pretrain", "-r", world.reference, "-o", run, *beds, *words)
+    assert result.code == 0, result.err
+    made = ship(run, "tiny-v1", "genomamba pretrain -r genome.fa", target)
+    for path in made.iterdir():
+        if path.suffix != ".safetensors":
+            assert str(tmp_path) not in path.read_text(), path
+    assert "from the weights of `earlier`" in (made / "README.md").read_text()
+    provenance = json.loads((made / "provenance.json").read_text())
+    assert provenance["started_from"] == {"path": "earlier", "weights": weights_fingerprint(world.pretrained)}
+    assert provenance["configuration"]["valid_bed"] == "valid-bed.bed"
+
+
+def test_what_shipped_stays_until_the_new_one_is_whole(world: World, tmp_path: Path) -> None:
+    run, target = shutil.copytree(world.pretrained, tmp_path / "run"), tmp_path / "target"
+    target.mkdir()
+    ship(run, "tiny-v1", "genomamba pretrain", target)
+    with pytest.raises(CheckpointError, match="take a new version"):
+        ship(run, "tiny-v1", "genomamba pretrain", target)
+    (run / "valid.bed").unlink()
+    with pytest.raises(FileNotFoundError):
+        ship(run, "tiny-v2", "genomamba pretrain", target)
+    assert [path.name for path in target.iterdir()] == ["tiny-v1"]
+    assert (target / "tiny-v1" / "config.json").is_file()

@@ -3,7 +3,7 @@
     python -m genomamba.model.pretrained.ship runs/small --name genomamba-small-v1 --command "genomamba pretrain ..."
 
 What tells of the machine that trained it, the folders of its files, is left out; everything else of the run folder's
-model stays as it is. The model that shipped before is removed.
+model stays as it is. The model that shipped before is removed when the new one is whole.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import json
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from genomamba.model.folder import CARD, CONFIG, PROVENANCE, WEIGHTS, load_model
 
 MOST_BYTES = 6_000_000
 REGIONS = ("training.bed", "valid.bed")
+PATHS = ("output", "regions", "valid_bed", "test_bed")  # options of `pretrain`, besides the genomes and --init
 NAME = re.compile(r"[a-z0-9-]+-v(\d+)")
 
 
@@ -39,37 +41,57 @@ def ship(run: Path, name: str, command: str, target: Path) -> Path:
     """Makes ``target/name`` of the run; returns it.
 
     Raises:
-        CheckpointError: the run is no causal model, or too large; or the name has no version.
+        CheckpointError: the run is no causal model, or too large; or the name has no version, or is taken.
     """
     version = NAME.fullmatch(name)
     if version is None:
         raise CheckpointError("it does not end with a version", "write it like genomamba-small-v1", field=name)
+    if (target / name).exists():
+        raise CheckpointError("it ships already", "take a new version", field=name)
     if not isinstance(load_model(run), CausalLM):
         raise CheckpointError("it is no causal language model", "give a run folder of `pretrain`", file=run)
     if (size := (run / WEIGHTS).stat().st_size) > MOST_BYTES:
         raise CheckpointError(f"{size:,} bytes are more than {MOST_BYTES:,}", "train a smaller one", file=run / WEIGHTS)
     made = json.loads((run / PROVENANCE).read_text(encoding="utf-8"))
-    genomes = made["configuration"]["reference"]
+    genomes, init = made["configuration"]["reference"], made["configuration"]["init"]
     card = (run / CARD).read_text(encoding="utf-8").replace(made["reference"]["path"], ", ".join(map(_file, genomes)))
+    if init is not None:
+        card = card.replace(f"from the weights of `{init}`", f"from the weights of `{_origin(made)}`")
     shipped = {"name": name, "version": int(version[1]), "sha256": weights_fingerprint(run), "command": command}
     made = {"shipped": shipped, **_without_folders(made)}
-    for before in target.glob(f"*/{CONFIG}"):
-        shutil.rmtree(before.parent)
-    folder = target / name
-    folder.mkdir()
-    for kept in (WEIGHTS, *REGIONS, CONFIG):
-        shutil.copyfile(run / kept, folder / kept)
-    for written, text in ((CARD, card), (PROVENANCE, json.dumps(made, indent=2) + "\n")):
-        with whole_file(folder / written) as path:
-            path.write_text(text, encoding="utf-8")
+    before = [config.parent for config in target.glob(f"*/{CONFIG}")]
+    with tempfile.TemporaryDirectory(prefix=".ship.", dir=target) as place:
+        folder = Path(place) / name  # too deep to be taken for the model that ships
+        folder.mkdir()
+        for kept in (WEIGHTS, *REGIONS, CONFIG):
+            shutil.copyfile(run / kept, folder / kept)
+        for written, text in ((CARD, card), (PROVENANCE, json.dumps(made, indent=2) + "\n")):
+            with whole_file(folder / written) as path:
+                path.write_text(text, encoding="utf-8")
+        folder = folder.rename(target / name)
+    for old in before:
+        shutil.rmtree(old)
     return folder
 
 
 def _without_folders(made: dict[str, Any]) -> dict[str, Any]:
-    configuration = {**made["configuration"], "output": _file(made["configuration"]["output"])}
+    configuration = dict(made["configuration"])
     configuration["reference"] = [_file(path) for path in configuration["reference"]]
+    for option in PATHS:
+        if configuration[option] is not None:
+            configuration[option] = _file(configuration[option])
     reference = {**made["reference"], "path": _file(made["reference"]["path"])}
-    return {**made, "configuration": configuration, "reference": reference}
+    without = {**made, "configuration": configuration, "reference": reference}
+    if configuration["init"] is not None:
+        configuration["init"] = _origin(made)
+        without["started_from"] = {**made["started_from"], "path": _origin(made)}
+    return without
+
+
+def _origin(made: dict[str, Any]) -> str:
+    """The name of the model that a run started from; one on the hub, which is no path of a machine, in full."""
+    path = made["started_from"]["path"]
+    return _file(path) if Path(path).is_absolute() else path
 
 
 def _file(path: str) -> str:
