@@ -1,0 +1,107 @@
+"""What the compiler makes of the scan's kernels for an H100 or H200; needs Triton and no GPU.
+
+For each kernel, with z, D, dt_bias and softplus in bf16: registers, bytes of stack (spills), and of its loop the
+instructions per element (token, channel and state), in all and exp2 and the like alone. All other instructions issue
+one a cycle and scheduler, those only every eighth. A loop that a branch may leave out counts as if it were taken.
+
+    python benchmarks/scan_instructions.py
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from genomamba.kernels.selective_scan import cut, triton_forward, triton_gradient, triton_rebuild
+
+NARROW = {"u", "dt", "z", "dy", "du", "ddt", "dz_out", "y_out", "y"}
+WIDE = {"A", "scaled_A", "coupling", "D_skip", "dt_bias", "states", "kept", "asked", "sums", "d_skip", "d_coupling"}
+WIDE |= {"dA", "d_bias", "sum_y", "sum_x", "sum_a", "final"}
+FLAGS = {"HAS_BIAS": True, "SOFTPLUS": True, "HAS_WALLS": False, "REVERSE": False, "MASK_L": False, "MASK_D": False}
+OPCODE = re.compile(r"\*/\s+(?:@!?U?P\d+ )?\s*([A-Z0-9_]+)")
+TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
+
+
+def main() -> None:
+    planned = cut.plan(1, 1 << 20, 512, 16)
+    tile, unroll, keep = planned.forward_tile, planned.forward_unroll, planned.keep
+    forward = {"NP": 16, "N": tile, "SIDES": planned.forward_sides, "U": unroll, **FLAGS}
+    backward = {"NP": 16, "N": planned.backward_tile, "BD": cut.LANES, "K": keep, **FLAGS}
+    gated = {"HAS_SKIP": True, "HAS_GATE": True}
+    ends = {"FIRST": True, "LAST": True}
+    out = {"HAS_Y": True, "DZ_ROW": 2, "ASM": True}
+    print("| kernel | registers | stack | instructions | exp2 and the like |\n|---|---:|---:|---:|---:|")
+    show("state", triton_forward.state_kernel, forward, unroll * tile)
+    for fine in (False, True):
+        name = "output, keeping fine states" if fine else "output"
+        show(name, triton_forward.output_kernel, forward | gated | ends | {"KEEP": False, "FINE": fine}, unroll * tile)
+    rebuild = backward | gated | {"U": planned.rebuild_unroll}
+    show("rebuild", triton_rebuild.rebuild_kernel, rebuild, planned.rebuild_unroll * tile)
+    for whole in (False, True):
+        name = "gradient of all of L" if whole else "gradient"
+        most = planned.backward_registers
+        show(name, triton_gradient.gradient_kernel, backward | gated | ends | out | {"WHOLE": whole}, keep * tile, most)
+
+
+def show(name: str, kernel: Any, constants: dict[str, Any], elements: int, registers: int | None = None) -> None:
+    """One line of the table; ``elements`` is how many a lane goes through in one turn of the loop."""
+    cubin = compiled(kernel, constants, registers)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage = run("cuobjdump", "-res-usage", file.name)
+        opcodes = loop(run("nvdisasm", "-c", file.name))
+    used = {key: int(re.search(rf"{key}:(\d+)", usage)[1]) for key in ("REG", "STACK")}  # type: ignore[index]
+    special = sum(opcode.startswith("MUFU") for opcode in opcodes)
+    figures = f"{len(opcodes) / elements:.1f} | {special / elements:.2f}"
+    print(f"| {name} | {used['REG']} | {used['STACK']} | {figures} |", flush=True)
+
+
+def compiled(kernel: Any, constants: dict[str, Any], registers: int | None) -> bytes:
+    signature, known, aligned = {}, dict(constants), {}
+    for place, name in enumerate(kernel.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name in NARROW or name in WIDE or name == "walls":
+            signature[name] = "*u8" if name == "walls" else "*bf16" if name in NARROW else "*fp32"
+            aligned[(place,)] = [["tt.divisibility", 16]]
+        elif (name.endswith("_sd") and name != "a_sd") or name == "a_sn":
+            signature[name], known[name] = "constexpr", 1
+        else:
+            signature[name] = "i32"
+            if name.endswith(("_sb", "_sl")) or name in ("chunk", "L", "D"):
+                aligned[(place,)] = [["tt.divisibility", 16]]
+    source = ASTSource(kernel, signature, {(kernel.arg_names.index(k),): v for k, v in known.items()}, aligned)
+    options: dict[str, Any] = {"num_warps": 1} | ({"maxnreg": registers} if registers else {})
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["cubin"]
+
+
+def loop(disassembly: str) -> list[str]:
+    """The opcodes of the longest loop."""
+    labels: dict[str, int] = {}
+    opcodes: list[str] = []
+    longest = (0, 0)
+    for line in disassembly.splitlines():
+        if label := re.match(r"\s*(\.L_\w+):", line):
+            labels[label[1]] = len(opcodes)
+        elif re.search(r"/\*[0-9a-f]{4,}\*/", line) and (opcode := OPCODE.search(line)):
+            opcodes.append(opcode[1])
+            back = re.search(r"BRA.*`\((\.L_\w+)\)", line)
+            if back and back[1] in labels and len(opcodes) - labels[back[1]] > longest[1] - longest[0]:
+                longest = labels[back[1]], len(opcodes)
+    return opcodes[slice(*longest)]
+
+
+def run(tool: str, *arguments: str) -> str:
+    return subprocess.run([TOOLS / tool, *arguments], stdout=subprocess.PIPE, check=True, text=True).stdout
+
+
+if __name__ == "__main__":
+    main()
