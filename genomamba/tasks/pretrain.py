@@ -21,6 +21,7 @@ from genomamba.model.config import MaskingConfig
 from genomamba.model.masking import mask_bases
 from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.cuda_graph import GraphedLoss, worth_a_graph
+from genomamba.tasks.host_copy import HostCopy
 from genomamba.tasks.metrics_log import LOG_EVERY
 from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.stop_signals import StopSignals
@@ -111,10 +112,7 @@ class PretrainTask(LightningModule):
         self.rejected += batch.rejected
         if place == self.accumulate - 1:
             seen = self._of_all_ranks(self._sums) if self.trainer_ranks > 1 else self._sums
-            self._seen = seen.to("cpu", non_blocking=True)
-            self._copied = torch.cuda.Event() if self._sums.is_cuda else None
-            if self._copied is not None:
-                self._copied.record()
+            self._seen = HostCopy(seen)
         return total / self.nominal
 
     @property
@@ -154,9 +152,7 @@ class PretrainTask(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Looks at the loss while the device is busy with the backward pass, so that it need not wait for us."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        total, weight, *asked = self._seen.tolist()
+        total, weight, *asked = self._seen.wait().tolist()
         self.agreed = (int(asked[0]), asked[1]) if asked else (0, self.time_gone)
         self.step_loss = total / max(weight, 1.0)
         if not math.isfinite(self.step_loss):

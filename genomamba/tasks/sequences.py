@@ -27,6 +27,7 @@ from genomamba.tasks.averaging import RunningMean
 from genomamba.tasks.calibration import best_threshold, fit_temperature
 from genomamba.tasks.config import AugmentConfig, OptimizerConfig
 from genomamba.tasks.cuda_graph import GraphedLoss, worth_a_graph
+from genomamba.tasks.host_copy import HostCopy
 from genomamba.tasks.metrics_log import LOG_EVERY
 from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.pretrain import NonFiniteLossError
@@ -191,17 +192,13 @@ class SequenceTask(LightningModule):
         if self.frozen:
             self.model.backbone.eval()
         loss = self._loss(self._outputs_of(batch), batch.target, self.smoothing)
-        self._seen = (loss.detach().to("cpu", non_blocking=True), batch.where)
-        self._copied = torch.cuda.Event() if loss.is_cuda else None
-        if self._copied is not None:
-            self._copied.record()
+        self._seen = (HostCopy(loss), batch.where)
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Looks at the loss while the device is busy with the backward pass, so that it need not wait for us."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        loss, where = self._seen
+        copy, where = self._seen
+        loss = copy.wait()
         if not torch.isfinite(loss):
             shown = ", ".join(str(number) for number in where[:4])
             raise NonFiniteLossError(

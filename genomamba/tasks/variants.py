@@ -23,6 +23,7 @@ from genomamba.genome.variant import Variant
 from genomamba.model.heads import SequencePair, VariantClassifier
 from genomamba.tasks.calibration import best_threshold
 from genomamba.tasks.config import OptimizerConfig
+from genomamba.tasks.host_copy import HostCopy
 from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.pretrain import NonFiniteLossError
 
@@ -103,22 +104,18 @@ class VariantTask(LightningModule):
             self.model.backbone.eval()
         logit, _ = self.model(batch.pair)
         loss = F.binary_cross_entropy_with_logits(logit, batch.label, pos_weight=logit.new_tensor(self.positive_weight))
-        self._seen = loss.detach().to("cpu", non_blocking=True)
-        self._copied = torch.cuda.Event() if loss.is_cuda else None
-        if self._copied is not None:
-            self._copied.record()
+        self._seen = HostCopy(loss)
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Looks at the loss while the device is busy with the backward pass, so that it need not wait for us."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        if not torch.isfinite(self._seen):
+        loss = self._seen.wait()
+        if not torch.isfinite(loss):
             raise NonFiniteLossError(
-                f"the loss is {self._seen.item()} at step {self.global_step}; "
+                f"the loss is {loss.item()} at step {self.global_step}; "
                 "the weights were not changed; lower optimizer.lr"
             )
-        self.log("train_loss", self._seen, prog_bar=True)
+        self.log("train_loss", loss, prog_bar=True)
         self.log("lr", torch.tensor(float(optimizer.param_groups[0]["lr"])))
 
     def on_validation_epoch_start(self) -> None:
