@@ -295,6 +295,16 @@ def test_a_signal_keeps_the_best_so_far(run_cli: RunCli, trained: Path, tmp_path
     assert figures_of(run_cli, trained / "table.csv", tmp_path / "m", tmp_path / "e.json")["sequences"] == 16
 
 
+def test_a_loss_that_is_not_finite_stops_and_names_sequences(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
+    far = ("--optimizer.lr", "1e30", "--optimizer.clip", "1e30", "--optimizer.warmup", 0)
+    words = ("finetune", "sequences", "-i", trained / "table.csv", "-o", tmp_path / "m", *SMALL, *far)
+    failed = run_cli(*words)
+    assert failed.code == 1
+    assert "the loss is nan at step" in failed.err
+    assert "of the training split; the weights were not changed; lower optimizer.lr" in failed.err
+    assert not (tmp_path / "m" / "model.safetensors").exists()
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("strands", ["both", "joined"])
 def test_a_run_of_cuda_graphs_gives_the_plain_run_s_weights(run_cli: RunCli, tmp_path: Path, strands: str) -> None:
