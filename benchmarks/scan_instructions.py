@@ -32,9 +32,9 @@ TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 def main() -> None:
     planned = cut.plan(1, 1 << 20, 512, 16)
     tile, unroll, keep = planned.forward_tile, planned.forward_unroll, planned.keep
-    forward = {"NP": 16, "N": tile, "SIDES": planned.forward_sides, "U": unroll, **FLAGS}
-    backward = {"NP": 16, "N": planned.backward_tile, "BD": cut.LANES, "K": keep, **FLAGS}
-    gated = {"HAS_SKIP": True, "HAS_GATE": True}
+    forward = {"NP": 16, "N": tile, "WIDTH": 512, "SIDES": planned.forward_sides, "U": unroll, **FLAGS}
+    backward = {"NP": 16, "N": planned.backward_tile, "BD": cut.LANES, "WIDTH": 512, "K": keep, **FLAGS}
+    gated = {"Z_ROW": 2, "HAS_SKIP": True, "HAS_GATE": True}
     ends = {"FIRST": True, "LAST": True}
     out = {"HAS_Y": True, "DZ_ROW": 2, "ASM": True}
     print("| kernel | registers | stack | instructions | exp2 and the like |\n|---|---:|---:|---:|---:|")

@@ -16,11 +16,14 @@ from genomamba.kernels.selective_scan.cut import LANES, Plan, lane_blocks, plan,
 from genomamba.kernels.selective_scan.triton_launch import (
     Inputs,
     coupling_rows,
+    known_strides,
     launch_flags,
     present,
     strides_of,
     wall_marks,
 )
+
+_SUMMED = 16  # tokens that one program adds the parts of B's and C's gradients of
 
 
 class Gradients(NamedTuple):
@@ -66,14 +69,16 @@ def scan_backward(
     padded, tile, blocks = cut.padded, cut.backward_tile, lane_blocks(channels)
     walls, chunk_walls = wall_marks(reset, reverse, cut)
     flags = launch_flags(length, channels, LANES, cut.keep, dt_bias, dt_softplus, walls, reverse)
+    width, z_row = known_strides(z, u, dt, dy)
     shape = {"NP": padded, "N": tile, "BD": LANES, "num_warps": 1}
+    rows = shape | {"WIDTH": width, "Z_ROW": z_row}
     walls, chunk_walls = present(walls, u), present(chunk_walls, u)
     if d_final is None:
         d_final = u.new_zeros((batch, channels, states), dtype=torch.float32)
     elif reset is not None and reverse:
         d_final = d_final.masked_fill(reset[:, 0, None, None], 0.0)
     carry = _to_lanes(d_final.transpose(1, 2), cut, blocks)
-    width = blocks * LANES
+    lanes = blocks * LANES
     whole = entering.dim() == 5  # the fine states of all of L, which is then one chunk
     if whole:
         chunk, n_chunks, most = cut.span, 1, 1
@@ -82,11 +87,11 @@ def scan_backward(
         chunk, n_chunks = cut.chunk, cut.n_chunks
         cores = torch.cuda.get_device_properties(u.device).multi_processor_count if u.is_cuda else None
         most = slab_chunks(cut, batch, channels, scratch or scratch_bytes(cut, u.numel() * u.element_size()), cores)
-        kept = u.new_empty((batch, most, chunk // cut.keep, padded, width), dtype=torch.float32)
-        asked = u.new_empty((batch, most, padded, width), dtype=torch.float32)
+        kept = u.new_empty((batch, most, chunk // cut.keep, padded, lanes), dtype=torch.float32)
+        asked = u.new_empty((batch, most, padded, lanes), dtype=torch.float32)
     sums = u.new_empty((batch, most, channels), dtype=torch.float32)
     parts = u.new_empty((blocks, batch, most * chunk, 2, tile), dtype=torch.float32)
-    part_A = u.new_zeros((batch, most, padded, width), dtype=torch.float32)
+    part_A = u.new_zeros((batch, most, padded, lanes), dtype=torch.float32)
     part_skip, part_bias = u.new_zeros((2, batch, most, channels), dtype=torch.float32)
     tile_sums = [u, u, u]
     if padded > tile:
@@ -108,7 +113,7 @@ def scan_backward(
                 rebuild_kernels.rebuild_kernel[(*grid, padded // tile)](
                     u, dt, scaled_A, coupling, present(z, u), present(dt_bias, u), walls, dy, entering, kept, asked,
                     sums, part_skip, length, channels, n_chunks, *cuts, *strides,
-                    K=cut.keep, U=cut.rebuild_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None, **shape, **flags,
+                    K=cut.keep, U=cut.rebuild_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None, **rows, **flags,
                 )  # fmt: skip
                 rebuild_kernels.adjoint_carry_kernel[(blocks, padded, batch)](
                     asked, sums, A, chunk_walls, carry, channels, states, n_chunks, c0, here, *A.stride(),
@@ -122,13 +127,12 @@ def scan_backward(
                     K=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None, HAS_Y=into.y is not None,
                     DZ_ROW=1 if into.dz is None else into.dz.stride(1) // channels,
                     FIRST=n0 == 0, LAST=n0 + tile == padded, WHOLE=whole,
-                    ASM=not triton.knobs.runtime.interpret, maxnreg=cut.backward_registers, **shape, **flags,
+                    ASM=not triton.knobs.runtime.interpret, maxnreg=cut.backward_registers, **rows, **flags,
                 )  # fmt: skip
-                rows = 16
-                gradient_kernels.coupling_sum_kernel[(triton.cdiv(batch * steps, rows),)](
+                gradient_kernels.coupling_sum_kernel[(triton.cdiv(batch * steps, _SUMMED),)](
                     parts, into.dB, into.dC, length, states, batch * steps, steps, c0 * chunk, blocks, n0,
                     *into.dB.stride()[:2], *into.dC.stride()[:2],
-                    N=tile, ROWS=rows, REVERSE=reverse, num_warps=2,
+                    N=tile, ROWS=_SUMMED, REVERSE=reverse, num_warps=2,
                 )  # fmt: skip
     return Sums(
         _from_lanes(part_A.sum((0, 1))[None], cut, blocks, states, channels)[0].T,

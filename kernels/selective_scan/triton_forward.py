@@ -78,6 +78,7 @@ def state_kernel(
     a_sn,
     NP: tl.constexpr,
     N: tl.constexpr,
+    WIDTH: tl.constexpr,
     SIDES: tl.constexpr,
     U: tl.constexpr,
     HAS_BIAS: tl.constexpr,
@@ -88,6 +89,8 @@ def state_kernel(
     MASK_D: tl.constexpr,
 ):
     """What a chunk leaves when it begins from zero, (B, chunks, NP, D), and its sum of dt, (B, chunks, D)."""
+    if WIDTH:
+        D, u_sl, dt_sl = WIDTH, WIDTH, WIDTH
     MASKED: tl.constexpr = MASK_L or MASK_D
     BD: tl.constexpr = 32 * SIDES
     blocks = tl.cdiv(D, BD)
@@ -245,6 +248,8 @@ def output_kernel(
     z_sd,
     NP: tl.constexpr,
     N: tl.constexpr,
+    WIDTH: tl.constexpr,
+    Z_ROW: tl.constexpr,
     SIDES: tl.constexpr,
     U: tl.constexpr,
     HAS_SKIP: tl.constexpr,
@@ -267,6 +272,8 @@ def output_kernel(
 
     With more states than one tile holds, one launch per tile adds to `sum_y` (fp32), and the last gates.
     """
+    if WIDTH:
+        D, u_sl, dt_sl, z_sl = WIDTH, WIDTH, WIDTH, WIDTH * Z_ROW
     MASKED: tl.constexpr = MASK_L or MASK_D
     BD: tl.constexpr = 32 * SIDES
     blocks = tl.cdiv(D, BD)
@@ -312,11 +319,11 @@ def output_kernel(
     for i in range(0, steps, U):
         if FINE:
             keep_channel(kept_ptr, h[0], lane, N)
-            kept_ptr += blocks.to(tl.int64) * (NP * BD)
+            kept_ptr += tl.cast(blocks, tl.int64) * (NP * BD)
         if KEEP:  # noqa: SIM102 (known when compiled; the other when run)
             if i == keep_at:
                 keep_at += chunk
-                place += D.to(tl.int64) * NP
+                place += tl.cast(D, tl.int64) * NP
                 for side in tl.static_range(SIDES):
                     store_state(place + 32 * side, h[side], D, live[side], N)
         # The last group loads itself again.

@@ -100,6 +100,8 @@ def gradient_kernel(
     NP: tl.constexpr,
     N: tl.constexpr,
     BD: tl.constexpr,
+    WIDTH: tl.constexpr,
+    Z_ROW: tl.constexpr,
     K: tl.constexpr,
     HAS_SKIP: tl.constexpr,
     HAS_GATE: tl.constexpr,
@@ -125,6 +127,8 @@ def gradient_kernel(
     With WHOLE the one chunk is all of L: `asked` gets the gradient of the state that enters it, and `d_skip`
     (B, 1, D), which grows in the rebuild else, grows here.
     """
+    if WIDTH:
+        D, u_sl, dt_sl, dy_sl, z_sl = WIDTH, WIDTH, WIDTH, WIDTH, WIDTH * Z_ROW
     MASKED: tl.constexpr = MASK_L or MASK_D
     blocks = tl.cdiv(D, BD)
     pid = tl.program_id(0)

@@ -21,6 +21,8 @@ from genomamba.kernels.selective_scan.cut import (
     walks_back,
 )
 
+_WIDTHS = 128
+
 
 class Inputs(NamedTuple):
     """What a scan is given, as `api.selective_scan` names it."""
@@ -73,6 +75,7 @@ def scan_forward(given: Inputs, *, keep: bool = True, fine_bytes: int = 0) -> tu
         length, channels, cut.forward_sides * LANES, cut.forward_unroll, dt_bias, dt_softplus, walls, reverse
     )
     walls, chunk_walls = present(walls, u), present(chunk_walls, u)
+    width, z_row = known_strides(z, u, dt)
     with torch.cuda.device_of(u):
         if cut.n_spans == 1:
             entering[:, 0].zero_()
@@ -83,7 +86,7 @@ def scan_forward(given: Inputs, *, keep: bool = True, fine_bytes: int = 0) -> tu
             forward_kernels.state_kernel[(blocks * cut.n_chunks * batch, cut.padded // cut.forward_tile)](
                 u, dt, A, coupling, present(dt_bias, u), walls, entering, sums, length, channels, states,
                 cut.chunk, cut.n_chunks, *u.stride(), *dt.stride(), *A.stride(),
-                NP=cut.padded, N=cut.forward_tile, SIDES=cut.forward_sides, U=cut.forward_unroll,
+                NP=cut.padded, N=cut.forward_tile, WIDTH=width, SIDES=cut.forward_sides, U=cut.forward_unroll,
                 num_warps=1, **flags,
             )  # fmt: skip
             forward_kernels.carry_kernel[(lane_blocks(channels), cut.padded, batch)](
@@ -100,8 +103,8 @@ def scan_forward(given: Inputs, *, keep: bool = True, fine_bytes: int = 0) -> tu
                 u, dt, A, coupling, present(D, u), present(z, u), present(dt_bias, u), walls, entering, kept, sum_y, y,
                 final, length, channels, states, cut.chunk, cut.n_chunks, cut.span, cut.n_spans, n0,
                 *u.stride(), *dt.stride(), *A.stride(), *strides_of(z),
-                NP=cut.padded, N=cut.forward_tile, SIDES=cut.forward_sides, U=cut.forward_unroll,
-                HAS_SKIP=D is not None, HAS_GATE=z is not None,
+                NP=cut.padded, N=cut.forward_tile, WIDTH=width, Z_ROW=z_row,
+                SIDES=cut.forward_sides, U=cut.forward_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None,
                 FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded,
                 KEEP=keep and not fine and cut.n_spans < cut.n_chunks, FINE=fine,
                 num_warps=1, **flags,
@@ -118,6 +121,18 @@ def present(tensor: Tensor | None, other: Tensor) -> Tensor:
 
 def strides_of(tensor: Tensor | None) -> tuple[int, ...]:
     return (0, 0, 1) if tensor is None else tensor.stride()
+
+
+def known_strides(z: Tensor | None, *others: Tensor) -> tuple[int, int]:
+    """The step from token to token that kernels may have compiled in, and how many of it z has; (0, 1) for none.
+
+    For widths that models have, 128 channels or a multiple. With others each would compile anew, for little.
+    """
+    channels = others[0].shape[2]
+    z_row = 1 if z is None else z.stride(1) // channels
+    known = all(tensor.stride()[1:] == (channels, 1) for tensor in others)
+    known &= z is None or z.stride()[1:] == (z_row * channels, 1)
+    return (channels, z_row) if known and channels % _WIDTHS == 0 else (0, 1)
 
 
 def launch_flags(

@@ -62,6 +62,8 @@ def rebuild_kernel(
     NP: tl.constexpr,
     N: tl.constexpr,
     BD: tl.constexpr,
+    WIDTH: tl.constexpr,
+    Z_ROW: tl.constexpr,
     K: tl.constexpr,
     U: tl.constexpr,
     HAS_SKIP: tl.constexpr,
@@ -78,6 +80,8 @@ def rebuild_kernel(
     `asked`: what the chunk's outputs ask of the state that enters it, (B, slab_chunks, NP, blocks, BD).
     `sums` of dt, (B, slab_chunks, D); `d_skip` grows from slab to slab, (B, most_chunks, D).
     """
+    if WIDTH:
+        D, u_sl, dt_sl, dy_sl, z_sl = WIDTH, WIDTH, WIDTH, WIDTH, WIDTH * Z_ROW
     MASKED: tl.constexpr = MASK_L or MASK_D
     blocks = tl.cdiv(D, BD)
     pid = tl.program_id(0)
@@ -123,7 +127,7 @@ def rebuild_kernel(
     for i in range(0, steps, U):
         if i % K == 0:
             keep_state(kept_ptr, h, lane, N)
-            kept_ptr += blocks.to(tl.int64) * (NP * BD)
+            kept_ptr += tl.cast(blocks, tl.int64) * (NP * BD)
         # The last group loads itself again.
         more = tl.where(i + U < steps, U, 0)
         u_ptr += more * way * u_sl

@@ -41,6 +41,7 @@ LARGE = [
     *[(length, 8, 16, 1, "zDbsh") for length in (1, 2, 3, 31, 33, 64, 997)],
     *[(100, channels, 16, 1, "zDbshr") for channels in (1, 96, 100, 2048)],
     *[(301, 40, states, 3, flags) for states in (1, 4, 8, 12, 16, 64) for flags in ("zDbshr", "zDbshr<")],
+    (301, 128, 16, 3, "zDbshr<"),
     (10_007, 96, 16, 2, "zDbshr"),
     (10_007, 33, 16, 1, "s<"),
 ]
@@ -88,6 +89,28 @@ def test_one_walk_over_all_chunks_agrees(flags: str, monkeypatch: pytest.MonkeyP
     values, options = case(67, 2, 4, 1, flags)
     expected = results(values, dtype=torch.float64, impl="reference", **options)
     assert_agree(results(values, impl="triton", **options), expected)
+
+
+@pytest.mark.parametrize("flags", ["zDbshr<", "s", "zDbsh"])
+def test_steps_between_tokens_that_are_compiled_in_agree(flags: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_launch, "_WIDTHS", 1)
+    values, options = case(9, 2, 2, 2, flags)
+
+    def run(given: Values) -> tuple[Tensor, Tensor]:
+        if "z" in given:  # as half of a projection
+            given = given | {"z": torch.cat((given["u"], given["z"]), -1)[..., 2:]}
+        assert triton_launch.known_strides(given.get("z"), given["u"], given["dt"]) == (2, 2 if "z" in given else 1)
+        return scan(given, impl="triton", **options)
+
+    assert_agree(results(values, run), results(values, dtype=torch.float64, impl="reference", **options))
+
+
+def test_steps_are_compiled_in_for_the_widths_of_models() -> None:
+    wide, narrow = torch.zeros(1, 3, 256), torch.zeros(1, 3, 96)
+    assert triton_launch.known_strides(torch.zeros(1, 3, 512)[..., 256:], wide, wide) == (256, 2)
+    assert triton_launch.known_strides(None, wide, torch.zeros(1, 3, 512)[..., :256]) == (0, 1)
+    assert triton_launch.known_strides(torch.zeros(1, 256, 3).mT, wide) == (0, 1)
+    assert triton_launch.known_strides(None, narrow, narrow) == (0, 1)
 
 
 @pytest.mark.gpu
