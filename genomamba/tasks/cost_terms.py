@@ -137,7 +137,7 @@ class BlockBytes(NamedTuple):
 
     stream: int  # kept
     states: int  # kept, of the scan
-    inputs: int  # kept beyond what its backward would compute again: projected and convolved
+    inputs: int  # kept of what its backward would compute again
     working: int  # of the projected input that is worked on at a time, which all else beside it is as long as
     scratch: int  # of the scan's backward
     rebuilds: bool  # whether that computes the states again
@@ -153,7 +153,8 @@ def block_bytes(work: Work, method: Method, gpu: Gpu) -> BlockBytes:
     length = min(work.length, budget.slab_tokens(per_token, at_most))
     in_slabs = length < work.length
     cut = cutting.plan(rows, length, inner, model.d_state)
-    fine = 0 if in_slabs else budget.fine_bytes(at_most, gpu.memory_bytes, model.n_layer)
+    share = at_most, gpu.memory_bytes, model.n_layer
+    fine = 0 if in_slabs else budget.fine_bytes(*share)
     walks = cutting.walks_back(cut, rows, inner, fine)
     if walks:
         shape, steps = cutting.fine_shape(cut, rows, inner), cut.span
@@ -162,12 +163,15 @@ def block_bytes(work: Work, method: Method, gpu: Gpu) -> BlockBytes:
         scratch = budget.scratch_bytes(gpu.memory_bytes, in_slabs=in_slabs)
         steps = cut.chunk * cutting.slab_chunks(cut, rows, inner, scratch, gpu.multiprocessors)
     projected = per_token * length
-    kept = not in_slabs and budget.keeps_inputs(projected)
+    # Normed, projected, convolved, its projection, dt.
+    widths = model.d_model, 2 * inner, inner, model.dt_rank_resolved + 2 * model.d_state, inner
+    small = 0 if in_slabs else budget.small_bytes(*share)
+    kept = sum(size for width in widths if (size := rows * length * width * item) <= small)
     of_parts = rows * steps * cutting.lane_blocks(inner) * cutting.scratch_per_token(cut, rebuilds=not walks)
     return BlockBytes(
         stream=4 * rows * work.length * model.d_model,
         states=4 * math.prod(shape) * -(-work.length // length),
-        inputs=projected + projected // 2 if kept else 0,
+        inputs=kept,
         working=projected,
         scratch=of_parts + 4 * math.prod(cutting.coupling_shape(rows, steps, cut.padded)),
         rebuilds=not walks,

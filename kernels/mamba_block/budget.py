@@ -5,8 +5,9 @@ from __future__ import annotations
 # Most bytes of scratch of the scan's backward, and into how many parts of which it may take one a GPU's memory
 # is divided. More fills the GPU better; what the block does not keep leaves room.
 _SCRATCH, _SCRATCH_PARTS = 3 << 30, 40
-# Bytes of the projected input up to which it is kept. Short windows have the memory.
-_SMALL = 1 << 28
+# What the backward would compute again is kept, tensor by tensor, up to this part of a slab's bytes, and up to that
+# part of a GPU's memory for all blocks and directions together. Short windows have the memory.
+_OF_SLAB, _OF_MEMORY = 8, 32
 _CHUNK = 256
 # Into how many parts of which the scan's states, of all blocks and directions together, may take one.
 _PLENTY = 8
@@ -22,9 +23,9 @@ def fine_bytes(slab_bytes: int, device_bytes: int, scans: int) -> int:
     return min(slab_bytes, device_bytes // (_PLENTY * scans))
 
 
-def keeps_inputs(projected_bytes: int) -> bool:
-    """Whether the projected input is small enough for it and the convolved one to be kept."""
-    return projected_bytes <= _SMALL
+def small_bytes(slab_bytes: int, device_bytes: int, scans: int) -> int:
+    """Up to how many bytes a block, of a model with so many ``scans``, keeps a tensor that it could compute again."""
+    return min(slab_bytes // _OF_SLAB, device_bytes // (_OF_MEMORY * scans))
 
 
 def scratch_bytes(device_bytes: int, *, in_slabs: bool) -> int:

@@ -22,6 +22,14 @@ class Edges(NamedTuple):
     d_state: Tensor | None = None  # (B, D, N), the gradient of the state that leaves
 
 
+class Kept(NamedTuple):
+    """What the backward need not compute again."""
+
+    u: Tensor | None = None
+    dbl: Tensor | None = None
+    dt: Tensor | None = None
+
+
 class Reading(NamedTuple):
     """The scan's inputs on the way from the projected one."""
 
@@ -41,14 +49,17 @@ def read(
     reset: Tensor | None,
     reverse: bool,
     edges: Edges = Edges(),  # noqa: B008
-    u: Tensor | None = None,
+    kept: Kept = Kept(),  # noqa: B008
 ) -> Reading:
-    """Convolution, unless ``u`` is at hand, and projections of p (B, L, 2 D)."""
+    """Convolution and projections of p (B, L, 2 D), but for what is at hand."""
+    u, dbl, dt = kept
     if u is None:
         u = convolve(p, direction, reset, reverse, edges)
     rank, states = direction.dt_proj.shape[1], direction.A_log.shape[1]
-    dbl = F.linear(u, direction.x_proj.to(p.dtype))
-    dt = torch.mm(dbl.flatten(0, 1)[:, :rank], direction.dt_proj.to(p.dtype).t()).view_as(u)
+    if dbl is None:
+        dbl = F.linear(u, direction.x_proj.to(p.dtype))
+    if dt is None:
+        dt = torch.mm(dbl.flatten(0, 1)[:, :rank], direction.dt_proj.to(p.dtype).t()).view_as(u)
     _, B, C = dbl.split((rank, states, states), dim=-1)
     A, z = -torch.exp(direction.A_log.float()), p.chunk(2, dim=-1)[1]
     bias, skip = direction.dt_bias.float(), direction.D.float()
@@ -68,9 +79,10 @@ def read_backward(
     scratch: int,
     *,
     add: bool = False,
+    spend_dt: bool = True,
     spend_dy: bool = True,
 ) -> tuple[Tensor, Direction, Tensor, Tensor | None]:
-    """Writes the gradient of p to ``dp``, contiguous, or adds to it; overwrites the scan's dt, and ``dy`` if allowed.
+    """Writes the gradient of p to ``dp``, contiguous, or adds to it; overwrites the scan's dt and ``dy`` if allowed.
 
     Returns:
         gated y, the gradients of the direction's weights, fp32 or the projections' dtype, of the state that
@@ -81,7 +93,8 @@ def read_backward(
     rank, states = direction.dt_proj.shape[1], direction.A_log.shape[1]
     d_inner, dz = dp.chunk(2, dim=-1)
     # What the scan's backward reads of a token it has read before it writes there.
-    d_dbl, du, ddt, y = torch.empty_like(dbl), torch.empty_like(u), scan.dt, dy if spend_dy else torch.empty_like(u)
+    d_dbl, du = torch.empty_like(dbl), torch.empty_like(u)
+    ddt, y = (t if spend else torch.empty_like(u) for t, spend in ((scan.dt, spend_dt), (dy, spend_dy)))
     _, dB, dC = d_dbl.split((rank, states, states), dim=-1)
     own_dz = torch.empty_like(u) if add else dz
     sums = scan_backward(dy, edges.d_state, entering, scan, Gradients(du, ddt, dB, dC, own_dz, y), scratch)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from genomamba.kernels.mamba_block import budget
 from genomamba.kernels.mamba_block.api import Direction
-from genomamba.kernels.mamba_block.reading import Edges, convolve, read, read_backward
+from genomamba.kernels.mamba_block.reading import Edges, Kept, read, read_backward
 from genomamba.kernels.mamba_block.slabs import Shared, backward_in_slabs, forward_in_slabs, outer
 from genomamba.kernels.rms_norm.triton import norm_backward, norm_forward
 from genomamba.kernels.selective_scan.triton import check_runnable
@@ -51,8 +51,9 @@ def mamba_block_triton(
     weights = [tensor for direction in directions for tensor in direction]
     per_token = x.shape[0] * in_proj.shape[0] * dtype.itemsize
     slab = budget.slab_tokens(per_token, slab_bytes)
-    fine = budget.fine_bytes(slab_bytes, _device_bytes(x.device), depth * len(directions))
-    options = _Options(tuple(reverse), eps, dtype, slab, torch.is_grad_enabled(), fine)
+    share = slab_bytes, _device_bytes(x.device), depth * len(directions)
+    small, fine = budget.small_bytes(*share), budget.fine_bytes(*share)
+    options = _Options(tuple(reverse), eps, dtype, slab, torch.is_grad_enabled(), small, fine)
     return _Block.apply(x, residual, norm_weight, in_proj, in_bias, out_proj, out_bias, reset, options, *weights)
 
 
@@ -67,6 +68,7 @@ class _Options(NamedTuple):
     dtype: torch.dtype  # of the projections
     slab: int  # tokens
     keep: bool  # whether there may be a backward
+    small: int  # bytes up to which a tensor is kept that the backward could compute again
     fine: int  # bytes that the states of the scan may take which spare the backward to rebuild them
 
 
@@ -86,8 +88,13 @@ class _Block(torch.autograd.Function):
         *weights: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         directions = _directions(weights)
+
+        def if_small(tensor: Tensor) -> Tensor | None:
+            return tensor if options.keep and tensor.numel() * tensor.element_size() <= options.small else None
+
         p: Tensor | None = None
-        convolved: list[Tensor | None] = []
+        kept_normed: Tensor | None = None
+        kept: list[Kept] = []
         states: list[list[Tensor | None]] = []
         with torch.autocast(x.device.type, enabled=False):
             shared = _shared(in_proj, in_bias, out_proj, out_bias, reset, options.dtype)
@@ -99,25 +106,23 @@ class _Block(torch.autograd.Function):
                 )
             else:
                 p = F.linear(normed, shared.in_proj, shared.in_bias)
+                kept_normed = if_small(normed)
                 del normed
-                small = options.keep and budget.keeps_inputs(p.numel() * p.element_size())
                 total, entering = None, []
                 for direction, backwards in zip(directions, options.reverse, strict=True):
-                    u = convolve(p, direction, reset, backwards)
-                    reading = read(p, direction, reset, backwards, u=u)
+                    reading = read(p, direction, reset, backwards)
                     y, _, chunks = scan_forward(reading.scan, keep=options.keep, fine_bytes=options.fine)
+                    kept.append(Kept(if_small(reading.scan.u), if_small(reading.dbl), if_small(reading.scan.dt)))
                     del reading
                     entering.append([chunks])
-                    convolved.append(u if small else None)
                     total = y if total is None else total.add_(y)
-                    del u
-                p = p if small else None
+                p = if_small(p)
                 assert total is not None
                 out = F.linear(total, shared.out_proj, shared.out_bias)
         ctx.pieces = [len(of_direction) for of_direction in entering]
         ctx.save_for_backward(
-            stream, norm_weight, in_proj, in_bias, out_proj, out_bias, reset, p,
-            *weights, *convolved, *_flat(entering), *_flat(states),
+            stream, norm_weight, in_proj, in_bias, out_proj, out_bias, reset, kept_normed, p,
+            *weights, *_flat(kept), *_flat(entering), *_flat(states),
         )  # fmt: skip
         ctx.set_materialize_grads(False)
         ctx.options = options
@@ -127,7 +132,7 @@ class _Block(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_out: Tensor | None, d_stream: Tensor | None) -> tuple[Any, ...]:
-        stream, norm_weight, in_proj, in_bias, out_proj, out_bias, reset, p, *rest = ctx.saved_tensors
+        stream, norm_weight, in_proj, in_bias, out_proj, out_bias, reset, normed, p, *rest = ctx.saved_tensors
         options: _Options = ctx.options
         count = len(options.reverse)
         weights, rest = rest[: count * len(Direction._fields)], rest[count * len(Direction._fields) :]
@@ -139,7 +144,8 @@ class _Block(torch.autograd.Function):
         with torch.autocast(stream.device.type, enabled=False):
             d_out = d_out.to(options.dtype)
             shared = _shared(in_proj, in_bias, out_proj, out_bias, reset, options.dtype)
-            normed = norm_forward(stream, norm_weight, None, options.eps, options.dtype, keep_stream=False)[0]
+            if normed is None:
+                normed = norm_forward(stream, norm_weight, None, options.eps, options.dtype, keep_stream=False)[0]
             if in_slabs:
                 entering, states = _apart(rest, ctx.pieces)
                 found, d_weights = backward_in_slabs(
@@ -149,16 +155,17 @@ class _Block(torch.autograd.Function):
             else:
                 if p is None:
                     p = F.linear(normed, shared.in_proj, shared.in_bias)
-                convolved, entering = rest[:count], rest[count:]
+                size = len(Kept._fields)
+                kept, entering = [Kept(*rest[k * size : (k + 1) * size]) for k in range(count)], rest[count * size :]
                 dy = d_out @ shared.out_proj
                 dp = torch.empty_like(p)
                 y, d_weights = None, []
                 for k, direction in enumerate(directions):
                     backwards = options.reverse[k]
-                    reading = read(p, direction, reset, backwards, u=convolved[k])
+                    reading = read(p, direction, reset, backwards, kept=kept[k])
                     own, gradients, _, _ = read_backward(
                         p, reading, dy, entering[k], direction, reset, backwards, dp, Edges(), scratch,
-                        add=k > 0, spend_dy=k + 1 == count,
+                        add=k > 0, spend_dt=kept[k].dt is None, spend_dy=k + 1 == count,
                     )  # fmt: skip
                     del reading
                     y = own if y is None else y.add_(own)

@@ -101,7 +101,7 @@ CASES = [([False], "rc"), ([True], "b"), ([False, True], "rbc")]
 @pytest.mark.parametrize(("reverse", "options"), CASES)
 def test_agrees_with_its_parts(reverse: list[bool], options: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if reverse[0]:
-        monkeypatch.setattr(budget, "_SMALL", 0)  # everything is computed again
+        monkeypatch.setattr(budget, "_OF_SLAB", 1 << 40)  # everything is computed again
     shared, readers = draw(2, 7, 4, 4, len(reverse), options)
     reset = (torch.rand(2, 7) < 0.3).to(DEVICE) if "r" in options else None
     expected = results(shared, readers, reverse, reset, torch.float64, "reference")
@@ -223,7 +223,7 @@ def test_autocast_loses_no_more_than_the_parts_do() -> None:
 
 def test_keeps_the_stream_and_the_states_that_enter_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the size of the projected input outlives the forward."""
-    monkeypatch.setattr(budget, "_SMALL", 0)
+    monkeypatch.setattr(budget, "_OF_SLAB", 1 << 40)
     batch, length, width, states = 1, 40, 4, 4
     shared, readers = draw(batch, length, width, states, 1, "rc")
     given = {name: None if t is None else t.requires_grad_() for name, t in shared.items()}
@@ -234,6 +234,27 @@ def test_keeps_the_stream_and_the_states_that_enter_chunks(monkeypatch: pytest.M
     chunks, padded = -(-length // 32), 8
     stream, entering = batch * length * width, batch * chunks * padded * 2 * width
     assert sum(kept) <= weights + stream + entering
+
+
+@pytest.mark.parametrize("most", [0, 280, 560, 1120])
+def test_keeps_what_is_small_and_spends_none_of_it(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In rising size: the projection to dt, B and C; the norm; u and dt; the projected input."""
+    monkeypatch.setattr(budget, "small_bytes", lambda *_: most)
+    length, width, states = 7, 10, 3
+    shared, readers = draw(1, length, width, states, 2, "")
+    given = {name: None if t is None else t.requires_grad_() for name, t in shared.items()}
+    found: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (found.append(t.numel()), t)[1], lambda t: t):
+        out, _ = mamba_block(**given, directions=readers, reverse=[False, True], eps=1e-5, impl="triton")  # type: ignore[arg-type]
+    rank = readers[0].dt_proj.shape[1]
+    sizes = [2 * [length * (rank + 2 * states)], [length * width], 4 * [length * 2 * width], [length * 4 * width]]
+    expected = [size for group in sizes for size in group if 4 * size <= most]
+    stream = length * width
+    assert sorted(n for n in found if n in {x for group in sizes for x in group}) == sorted([*expected, stream])
+    leaves = [t for t in given.values() if t is not None]
+    first = torch.autograd.grad(out.sum(), leaves, retain_graph=True)
+    again = torch.autograd.grad(out.sum(), leaves)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
 def test_what_it_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

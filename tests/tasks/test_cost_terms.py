@@ -66,19 +66,26 @@ def test_many_rows_keep_fine_states_and_rebuild_nothing() -> None:
     block = block_bytes(Work(MODEL, PARAMETERS, rows, length), KEEPS, H200)
     assert not block.rebuilds
     assert block.states == 4 * rows * length // 4 * 16 * inner
-    assert block.inputs == 0  # 512 MiB of projected input
+    assert block.inputs == 2 * rows * length * (inner // 2 + 2 * inner + 48)  # not the 512 MiB of projected input
     again = block_bytes(Work(MODEL, PARAMETERS, rows, length), AGAIN, H200)
     assert again.rebuilds  # 2 GiB of states are more than a thrifty block may take
     assert again.states == 4 * rows * length // 256 * 16 * inner
     assert again.scratch <= 1.5 * budget.scratch_bytes(H200.memory_bytes, in_slabs=False) + 8 * 16 * rows * length
 
 
-def test_a_few_rows_keep_their_inputs() -> None:
+def test_a_few_rows_keep_all_that_they_compute() -> None:
     rows, length, inner = 128, 1024, 512
     block = block_bytes(Work(MODEL, PARAMETERS, rows, length), KEEPS, H200)
-    assert block.working == rows * length * 2 * inner * 2 == budget._SMALL
-    assert block.inputs == 1.5 * block.working
-    assert block_bytes(Work(MODEL, PARAMETERS, rows + 1, length), KEEPS, H200).inputs == 0
+    assert block.working == rows * length * 2 * inner * 2 == GIB // 4
+    # Normed, projected, convolved and dt, and what dt, B and C come from.
+    assert block.inputs == 2 * rows * length * (inner // 2 + 2 * inner + inner + inner + 48)
+    more = block_bytes(Work(MODEL, PARAMETERS, rows + 1, length), KEEPS, H200)
+    assert more.inputs == 2 * (rows + 1) * length * (inner // 2 + inner + inner + 48)
+    deeper = Work(ModelConfig(d_model=256, n_layer=48, d_state=16), PARAMETERS, rows, length)
+    assert block_bytes(deeper, KEEPS, H200).inputs == 2 * rows * length * (inner // 2 + 48)
+    long = block_bytes(Work(MODEL, PARAMETERS, 1, 1 << 20), KEEPS, H200)
+    assert long.inputs == 2 * (1 << 20) * 48
+    assert block_bytes(Work(MODEL, PARAMETERS, 1, 1 << 20), AGAIN, H200).inputs == 0
 
 
 def test_long_windows_run_in_slabs() -> None:
