@@ -43,10 +43,11 @@ def main() -> None:
         name = "output, keeping fine states" if fine else "output"
         show(name, triton_forward.output_kernel, forward | gated | ends | {"KEEP": False, "FINE": fine}, unroll * tile)
     rebuild = backward | gated | {"U": planned.rebuild_unroll}
-    show("rebuild", triton_rebuild.rebuild_kernel, rebuild, planned.rebuild_unroll * tile)
+    most = planned.rebuild_registers
+    show("rebuild", triton_rebuild.rebuild_kernel, rebuild, planned.rebuild_unroll * tile, most)
+    most = planned.gradient_registers
     for whole in (False, True):
         name = "gradient of all of L" if whole else "gradient"
-        most = planned.backward_registers
         show(name, triton_gradient.gradient_kernel, backward | gated | ends | out | {"WHOLE": whole}, keep * tile, most)
 
 

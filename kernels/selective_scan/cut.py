@@ -27,8 +27,9 @@ class Plan(NamedTuple):
     forward_unroll: int
     backward_tile: int
     keep: int  # the backward keeps the state at every keep-th step
-    rebuild_unroll: int
-    backward_registers: int
+    rebuild_unroll: int  # with strides compiled in and no walls; else half of it, in any number of registers
+    rebuild_registers: int
+    gradient_registers: int
 
 
 def plan(batch: int, length: int, channels: int, states: int) -> Plan:
@@ -53,8 +54,9 @@ def plan(batch: int, length: int, channels: int, states: int) -> Plan:
         forward_unroll=4,
         backward_tile=tile,
         keep=4,
-        rebuild_unroll=2,
-        backward_registers=255,
+        rebuild_unroll=4,
+        rebuild_registers=128,
+        gradient_registers=255,
     )
 
 
