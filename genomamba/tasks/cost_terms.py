@@ -100,7 +100,11 @@ def memory_terms(work: Work, method: Method, gpu: Gpu | None) -> list[Terms]:
     # Of the block whose backward runs, with bf16 autocast. In the scan's: its norm and the gradients of its output, 2
     # bytes each, and of the stream. In the norm's: gradients of norm, output and stream, and of the stream before it in
     # fp32 and bf16.
-    scan: Terms = {"passing": 8 * tokens * model.d_model, "working": block.working, "scratch": block.scratch}
+    scan: Terms = {
+        "passing": 8 * tokens * model.d_model + block.apart,
+        "working": block.working,
+        "scratch": block.scratch,
+    }
     norm: Terms = {"passing": 14 * tokens * model.d_model, "working": 0, "scratch": 0}
     return [always | scan, always | norm]
 
@@ -138,6 +142,7 @@ class BlockBytes(NamedTuple):
     stream: int  # kept
     states: int  # kept, of the scan
     inputs: int  # kept of what its backward would compute again
+    apart: int  # the gradient of dt, which is written over dt unless that is kept
     working: int  # of the projected input that is worked on at a time, which all else beside it is as long as
     scratch: int  # of the scan's backward
     rebuilds: bool  # whether that computes the states again
@@ -166,12 +171,13 @@ def block_bytes(work: Work, method: Method, gpu: Gpu) -> BlockBytes:
     # Normed, projected, convolved, its projection, dt.
     widths = model.d_model, 2 * inner, inner, model.dt_rank_resolved + 2 * model.d_state, inner
     small = 0 if in_slabs else budget.small_bytes(*share)
-    kept = sum(size for width in widths if (size := rows * length * width * item) <= small)
+    sizes = [rows * length * width * item for width in widths]
     of_parts = rows * steps * cutting.lane_blocks(inner) * cutting.scratch_per_token(cut, rebuilds=not walks)
     return BlockBytes(
         stream=4 * rows * work.length * model.d_model,
         states=4 * math.prod(shape) * -(-work.length // length),
-        inputs=kept,
+        inputs=sum(size for size in sizes if size <= small),
+        apart=sizes[-1] if sizes[-1] <= small else 0,
         working=projected,
         scratch=of_parts + 4 * math.prod(cutting.coupling_shape(rows, steps, cut.padded)),
         rebuilds=not walks,

@@ -128,9 +128,9 @@ def largest_window(costs: DeviceCosts, work: Work, method: Method, memory_bytes:
 
     # From above: a GPU keeps less of windows from some length on, so that of two the longer may be the one that fits.
     high = 1 << 40
-    while high > 1 and not fits(high // 2):
-        high //= 2
-    low = high // 2
+    while high > 1 and not fits(high * 15 // 16):
+        high = high * 15 // 16
+    low = high * 15 // 16
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

@@ -69,6 +69,7 @@ def forward_in_slabs(
             entering[k].append(chunks)
             part = F.linear(y, shared.out_proj, None if k else shared.out_bias)
             out[:, slab.tokens] = out[:, slab.tokens] + part if k else part
+            del p, reading, y, part
     return out, states, entering
 
 
@@ -133,6 +134,7 @@ def backward_in_slabs(
                 found.d_in_bias.add_(dp.flatten(0, 1).sum(0, dtype=wide))
             part = dp @ shared.in_proj
             found.d_normed[:, slab.tokens] = found.d_normed[:, slab.tokens] + part if k else part
+            del p, dy, dp, reading, y, part  # before the next slab's take their place
         d_weights += totals
     return found, d_weights
 

@@ -41,14 +41,14 @@ def test_every_measured_step_is_predicted() -> None:
             assert cost.peak_bytes == pytest.approx(row["bytes"], rel=0.05)
             assert cost.seconds == pytest.approx(row["seconds"], rel=0.1)
             count += 1
-    assert count >= 15
+    assert count >= 12
 
 
 @pytest.mark.parametrize(
-    ("windows", "length", "gib", "seconds"), [(1, 1_048_576, 22.393, 0.3048), (128, 1024, 13.322, 0.03277)]
+    ("windows", "length", "gib", "seconds"), [(1, 1_048_576, 23.05, 0.28896), (128, 1024, 14.80, 0.02959)]
 )
 def test_runs_that_the_fit_did_not_see_are_predicted(windows: int, length: int, gib: float, seconds: float) -> None:
-    """Of `pretrain` itself; the second as a CUDA graph."""
+    """Of benchmarks/results/train_step_h200.json; the second's time is that of a CUDA graph."""
     cost = predicted(Work(MODEL, PARAMETERS, windows, length))
     assert cost.peak_bytes == pytest.approx(gib * GIB, rel=0.05)
     assert cost.seconds == pytest.approx(seconds, rel=0.1)
@@ -101,9 +101,9 @@ def test_long_windows_run_in_slabs() -> None:
 def test_checkpointing_keeps_the_stream_between_groups() -> None:
     assert groups(8) == [3, 3, 2]
     block = block_bytes(Work(MODEL, PARAMETERS, 256, 1024), AGAIN, H200)
-    assert kept_bytes(8, block, False) == 8 * (block.stream + block.states)
+    assert kept_bytes(8, block, False) == 8 * (block.stream + block.states) + 7 * block.inputs
     # The second group's own streams, and the one before it; the last group has a block less and a stream more.
-    assert kept_bytes(8, block, True) == 4 * block.stream + 3 * block.states
+    assert kept_bytes(8, block, True) == 4 * block.stream + 3 * block.states + 2 * block.inputs
     assert kept_bytes(1, block, True) == kept_bytes(1, block, False)
     host = time_terms(Work(MODEL, PARAMETERS, 256, 1024), AGAIN, H200).host
     assert host == {"n": 8, "m": 6}
@@ -133,8 +133,8 @@ def test_the_longest_window_is_looked_for_beyond_what_does_not_fit() -> None:
     """A deep model keeps the inputs of shorter windows only: there is a length that needs less than a shorter one."""
     costs = read_costs("NVIDIA H200")
     assert costs is not None
-    work = Work(ModelConfig(d_model=256, n_layer=96), 42_000_000, 1, 1 << 17)
-    longer = work._replace(length=1 << 18)
+    work = Work(ModelConfig(d_model=256, n_layer=16), 7_000_000, 1, 1 << 17)
+    longer = work._replace(length=work.length + 4096)
     needs = [predicted(one).peak_bytes for one in (work, longer)]
     assert needs[1] < needs[0]
     assert largest_window(costs, work, KEEPS, 1.08 * needs[1] + 1) >= longer.length
