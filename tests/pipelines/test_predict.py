@@ -218,18 +218,27 @@ def test_a_closed_pipe_ends_quietly(run_cli: RunCli, tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 2
 
 
-@pytest.mark.parametrize(("classes", "target"), [(("no", "yes"), None), (("a", "b", "c"), "b"), ((), None)])
+@pytest.mark.parametrize(
+    ("classes", "target", "column", "label"),
+    [
+        (("no", "yes"), None, "change_of_log_odds_nats_yes", "log-odds of yes, nats"),
+        (("a", "b", "c"), "b", "change_of_log_odds_nats_b", "log-odds of b, nats"),
+        ((), None, "change_of_value", "the value"),
+    ],
+)
 @torch.no_grad()
-def test_attribute_scores_the_change_of_an_answer(
-    run_cli: RunCli, tmp_path: Path, classes: tuple[str, ...], target: str | None
+def test_attribute_scores_the_change_of_an_answer_and_names_it(
+    run_cli: RunCli, tmp_path: Path, classes: tuple[str, ...], target: str | None, column: str, label: str
 ) -> None:
     model = sequence_model(tmp_path / "m", classes)
     sequence = "ACGTNTGACC"
     write_reference(tmp_path / "s.fa", {"s": sequence})
     words = ["attribute", "-r", tmp_path / "s.fa", "-m", tmp_path / "m", "--region", "s", "--batch-size", 7]
-    result = run_cli(*words, *(("--target", target) if target else ()), "--logo", tmp_path / "logo.svg")
+    pictures = ("--logo", tmp_path / "logo.svg", "--heatmap", tmp_path / "map.svg")
+    result = run_cli(*words, *(("--target", target) if target else ()), *pictures)
     assert result.code == 0, result.err
-    assert (tmp_path / "logo.svg").exists()
+    assert f"<!-- mean loss of {label} -->" in (tmp_path / "logo.svg").read_text()
+    assert f"<!-- change of {label} -->" in (tmp_path / "map.svg").read_text()
 
     def answer(text: str) -> float:
         outputs = model(ids_of(text)).double()
@@ -238,7 +247,8 @@ def test_attribute_scores_the_change_of_an_answer(
         p = model.probabilities(outputs)[0].double()
         return float(torch.logit(p[classes.index(target) if target else 1]))
 
-    rows = [line.split("\t") for line in result.out.splitlines()[1:]]
+    header, *rows = [line.split("\t") for line in result.out.splitlines()]
+    assert header == ["contig", "pos", "ref", "alt", column]
     assert len(rows) == 27
     for _, pos, ref, alt, score in rows:
         at = int(pos) - 1
