@@ -36,16 +36,19 @@ TOKENS = {"cpu": 1 << 16, "cuda": 1 << 19}  # per forward pass
 
 @dataclass(frozen=True)
 class Config:
-    reference: str = option("FASTA that the region stands on", short="-r")
+    reference: str = option("FASTA that the region stands on", short="-r", reads="file")
     region: str = option("region such as chr1:1001-1200")
     model: str = option(
         f"folder of a language model or classifier, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}",
         SHIPPED,
         short="-m",
+        reads="checkpoint",
     )
-    output: str = option("TSV to write, a row per substitution; - is stdout", "-", short="-o")
-    logo: str | None = option("picture of the sequence, each base as tall as it matters: .png, .svg or .pdf", None)
-    heatmap: str | None = option("picture of every substitution's score: .png, .svg or .pdf", None)
+    output: str = option("TSV to write, a row per substitution; - is stdout", "-", short="-o", writes="file")
+    logo: str | None = option(
+        "picture of the sequence, each base as tall as it matters: .png, .svg or .pdf", None, writes="file"
+    )
+    heatmap: str | None = option("picture of every substitution's score: .png, .svg or .pdf", None, writes="file")
     window: int | None = option(
         "bases of context: half of them on each side of a causal model's region, or all around each base for other "
         "models; the model's own when not given",

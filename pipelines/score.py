@@ -45,14 +45,16 @@ DECISIVE = ("batch_size", "shard_size", "window_step", "reuse_state", "distances
 
 @dataclass(frozen=True)
 class Config:
-    reference: str = option("FASTA that the variants stand on", short="-r")
-    input: str = option("VCF or BCF; - is stdin", short="-i")
+    reference: str = option("FASTA that the variants stand on", short="-r", reads="file")
+    input: str = option("VCF or BCF; - is stdin", short="-i", reads="file")
     output: str = option(
         "annotated .vcf, .vcf.gz (with index) or .bcf, or a table of alleles, .tsv, .tsv.gz or .parquet; - is VCF on "
         "stdout",
         short="-o",
     )
-    model: str = option(f"run folder of `pretrain` or `finetune variants`; {WHEN_NOT_GIVEN}", SHIPPED, short="-m")
+    model: str = option(
+        f"run folder of `pretrain` or `finetune variants`; {WHEN_NOT_GIVEN}", SHIPPED, short="-m", reads="model"
+    )
     window: int | None = option(
         "bases of context around each variant; the model's own when not given", None, at_least=2
     )
@@ -96,34 +98,24 @@ class Config:
 def run(config: Config) -> int:
     import sys
 
+    check_outputs(config)  # before what takes seconds to import
+
     from genomamba.data.pairs import widest_step
     from genomamba.data.prescan import prescan
     from genomamba.data.vcf import VcfReader
     from genomamba.errors import CheckpointError, Terminated
-    from genomamba.files import refuse_existing
     from genomamba.model.folder import load_model
     from genomamba.model.sequence_heads import SequenceModel, TokenModel
     from genomamba.pipelines.model_provenance import model_window
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.score_output import check_format
-    from genomamba.pipelines.shards import Shards, check_place
+    from genomamba.pipelines.shards import Shards
     from genomamba.scoring.variants import VariantScorer
     from genomamba.tasks.trainer import resolve_device
 
     to_stdout = config.output == "-"
-    if to_stdout and config.resume:
-        raise ConfigError("stdout cannot be resumed", "give a file as -o", field="resume")
-    if to_stdout and config.engine != "local":
-        raise ConfigError("stdout keeps no shards", "give a file as -o", field="engine", value=config.engine)
-    if to_stdout and config.devices != 1:
-        raise ConfigError("stdout keeps no shards", "give a file as -o", field="devices", value=config.devices)
-    if config.engine == "ray" and config.devices != 1:
-        raise ConfigError("Ray has actors", "give --ray-actors", field="devices", value=config.devices)
     if not to_stdout:
         check_format(config.output)
-        check_place(config.output, config.summary, resume=config.resume, force=config.force)
-    elif config.summary is not None:
-        refuse_existing(config.summary, force=config.force)
     device = resolve_device(config.device)
     devices = each_device(config.devices, device)
     config = replace(config, model=model_folder(config.model))
@@ -192,6 +184,26 @@ def run(config: Config) -> int:
             planned, left = smaller
             print(f"batches of {planned} did not fit the memory; they were halved to {left}", file=sys.stderr)
     return counts.report(config, sys.stderr)
+
+
+def check_outputs(config: Config) -> None:
+    """Whether outputs may be written, in the way that is asked for; raises ConfigError or OutputError."""
+    from genomamba.files import refuse_existing
+    from genomamba.pipelines.shards import check_place
+
+    if config.engine == "ray" and config.devices != 1:
+        raise ConfigError("Ray has actors", "give --ray-actors", field="devices", value=config.devices)
+    if config.output != "-":
+        check_place(config.output, config.summary, resume=config.resume, force=config.force)
+        return
+    if config.resume:
+        raise ConfigError("stdout cannot be resumed", "give a file as -o", field="resume")
+    if config.engine != "local":
+        raise ConfigError("stdout keeps no shards", "give a file as -o", field="engine", value=config.engine)
+    if config.devices != 1:
+        raise ConfigError("stdout keeps no shards", "give a file as -o", field="devices", value=config.devices)
+    if config.summary is not None:
+        refuse_existing(config.summary, force=config.force)
 
 
 class Job(NamedTuple):

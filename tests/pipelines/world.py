@@ -15,6 +15,9 @@ class CliResult(NamedTuple):
     err: str
 
 
+# What --help and mistakes in paths must do without: on a cold disk each of these takes seconds.
+HEAVY = {"torch", "lightning", "numpy", "pysam", "sklearn", "matplotlib", "numba"}
+
 RunCli = Callable[..., CliResult]
 
 
