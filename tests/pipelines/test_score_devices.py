@@ -23,7 +23,7 @@ from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
 from genomamba.pipelines import device_engine
 from genomamba.pipelines.device_engine import score_on_devices
-from genomamba.pipelines.score import each_device
+from genomamba.pipelines.score_job import each_device
 from genomamba.pipelines.shard_scorer import Recipe, RemoteError
 from genomamba.pipelines.shards import work_folder
 from genomamba.scoring.causal_alleles import CausalAlleles, Rows
