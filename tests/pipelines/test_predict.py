@@ -12,22 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor
-from world import RunCli, World, write_reference
+from world import REGIONS, STATUS, RunCli, World, write_reference
 
 from genomamba.genome import alphabet
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import load_model, save_model
 from genomamba.model.sequence_heads import SequenceModel, TokenModel
 from genomamba.pipelines import chosen_regions
-
-BED = """\
-chrA\t100\t160\tfirst\t0\t+
-chrA\t5\t5\tempty
-chrB\t8990\t9010\tedge
-chrZ\t1\t2\tabsent
-chrA\t300\t420\tlast\t0\t-
-"""
-STATUS = ["OK", "SKIP_ZERO_LENGTH", "EDGE", "SKIP_NO_CONTIG", "OK"]
 
 
 def sequence_model(folder: Path, classes: Sequence[str]) -> SequenceModel:
@@ -77,7 +68,7 @@ def test_every_record_has_its_row(
     classes: tuple[str, ...],
 ) -> None:
     model = sequence_model(tmp_path / "m", classes)
-    (tmp_path / "x.bed").write_text(BED)
+    (tmp_path / "x.bed").write_text(REGIONS)
     words = ("predict", "-r", world.reference, "-m", tmp_path / "m", "-b", tmp_path / "x.bed", "--edge", "pad")
     result = run_cli(*words, "--batch-size", 2)
     assert result.code == 0, result.err
