@@ -25,16 +25,16 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from made_with import keep_made_with, sha256
+from series import Series, add_options, run_series
 from settings import changed, settings
-from side_by_side import Job, side_by_side
+from side_by_side import Job
 
-from genomamba.files import whole_file
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import weights_fingerprint
 from genomamba.pipelines import evaluate_sequences, finetune_sequences
@@ -56,12 +56,8 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", help="names; all when not given")
     parser.add_argument("--model", help="run folder of `pretrain`")
     parser.add_argument("--starts", nargs="+", choices=("pretrained", "scratch"), help="both, where there is a model")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--lr", type=float, nargs="+", help="of the grid")
     parser.add_argument("--strands", nargs="+", choices=("both", "given", "joined"), help="of the grid")
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="OPTION=VALUE", help="any other option, such as epochs=20"
-    )
     parser.add_argument(
         "--for",
         nargs="+",
@@ -71,9 +67,7 @@ def main() -> None:
         metavar=("PATTERN", "OPTION=VALUE"),
         help="options, or seeds=[0,1], of the TASK.START that the pattern matches, such as 'gue_tf_*' or '*.scratch'",
     )
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
-    parser.add_argument("--minutes", type=float, help="of the clock, after which what is not finished is given up")
-    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    add_options(parser)
     parser.add_argument("--keep", type=Path, help="folder to keep the models of the first seed in")
     options = parser.parse_args()
     starts = options.starts or (["pretrained", "scratch"] if options.model else ["scratch"])
@@ -90,26 +84,14 @@ def main() -> None:
     floor = read_floor(options.folder / FLOOR)
     with tempfile.TemporaryDirectory() as name:
         series = [
-            Series(files[task], start, options, Path(name), results.setdefault(task, {}).setdefault(start, {}))
+            TaskSeries(files[task], start, options, Path(name), results.setdefault(task, {}).setdefault(start, {}))
             for task, start in itertools.product(options.tasks or files, starts)
         ]
-        by_name = {each.name: each for each in series}
-
-        def done(job: Job, result: dict[str, Any]) -> list[Job]:
-            more = list(by_name[job.name.partition(",")[0]].take(job, result))
-            write(report, floor, options.out)
-            return more
-
-        def lost(job: Job, why: str) -> list[Job]:
-            return list(by_name[job.name.partition(",")[0]].lose(job, why))
-
-        jobs = [job for each in series for job in each.begin()]
-        report["not_run"] = side_by_side(jobs, options.jobs, done, lost=lost, minutes=options.minutes)
-    write(report, floor, options.out)
+        run_series(series, options, report, lambda: table(report, floor))
     print(table(report, floor))
 
 
-class Series:
+class TaskSeries(Series):
     """The runs of one task from one start: those of the grid, then those of the other seeds with what dev chose.
 
     Args:
@@ -123,95 +105,47 @@ class Series:
         SystemExit: what is known was made with something else.
     """
 
+    CHOSEN, SETTING, SEED = "chosen", "setting", "seed"
+
     def __init__(
         self, path: Path, start: str, options: argparse.Namespace, folder: Path, found: dict[str, Any]
     ) -> None:
-        self.path, self.start, self.options, self.found = path, start, options, found
-        self.name = f"{path.name.removesuffix('.csv.gz')}.{start}"
-        self.folder = folder / self.name
-        own = settings(options.set)
+        self.path, self.start, self.options = path, start, options
+        name = f"{path.name.removesuffix('.csv.gz')}.{start}"
+        self.own = settings(options.set)
         for pattern, *words in options.special:
-            if fnmatch(self.name, pattern):
-                own |= settings(words)
-        self.seeds: list[int] = own.pop("seeds", options.seeds)
-        self.own = own
-        grid = {"optimizer.lr": options.lr, "head.strands": options.strands}
-        given = {name: values for name, values in grid.items() if values}
-        self.grid = [dict(zip(given, values, strict=True)) for values in itertools.product(*given.values())]
-        self.failed: dict[str, str] = {}
-        keep_made_with(found, self._made_with(), self.name)
+            if fnmatch(name, pattern):
+                self.own |= settings(words)
+        seeds: list[int] = self.own.pop("seeds", options.seeds)
+        options_of_grid = {"optimizer.lr": options.lr, "head.strands": options.strands}
+        given = {option: values for option, values in options_of_grid.items() if values}
+        grid = [dict(zip(given, values, strict=True)) for values in itertools.product(*given.values())]
+        decisive = {"task": sha256(path), "set": self.own, "grid": grid}
+        if start == "scratch":
+            decisive["architecture"] = dataclasses.asdict(scratch_architecture(options.model))
+        by_number = {str(number): setting for number, setting in enumerate(grid)}
+        super().__init__(name, folder / name, seeds, by_number, found, decisive)
 
-    def _made_with(self) -> dict[str, Any]:
-        decisive = {"task": sha256(self.path), "set": self.own, "grid": self.grid}
-        if len(self.grid) > 1:
-            decisive["first_seed"] = self.seeds[0]  # which chose among them
-        if self.start == "scratch":
-            decisive["architecture"] = dataclasses.asdict(scratch_architecture(self.options.model))
-        return decisive
-
-    def begin(self) -> Iterator[Job]:
-        if len(self.grid) == 1 and "chosen" not in self.found:
-            self.found |= {"chosen": self.grid[0], "seeds": []}
-        if "chosen" in self.found:
-            yield from self._others(self.seeds)
-        else:
-            tried = self.found.setdefault("tried", {})
-            for number, setting in enumerate(self.grid):
-                if str(number) not in tried:
-                    yield self._training(f"setting{number}", setting)
-
-    def _others(self, seeds: list[int]) -> Iterator[Job]:
-        known = [run["seed"] for run in self.found["seeds"]]
-        yield from (self._training(f"seed{seed}", self.found["chosen"], seed) for seed in seeds if seed not in known)
-
-    def _training(self, what: str, setting: dict[str, Any], seed: int | None = None) -> Job:
+    def training(self, what: str, setting: dict[str, Any], seed: int) -> Job:
         own = self.own | setting
         cost = self.path.stat().st_size * own.get("epochs", 10)  # bases, nearly
-        seed = self.seeds[0] if seed is None else seed
-        folder = self.folder / what
-        args = (self.path, folder, self.start, self.options, own, seed)
+        args = (self.path, self.folder / what, self.start, self.options, own, seed)
         return Job(f"{self.name}, {what}", cost, train, args)
 
-    def take(self, job: Job, result: dict[str, Any]) -> Iterator[Job]:
-        """What a finished job gave; and the jobs that it makes possible."""
-        _, what, *tested = job.name.split(", ")
-        if tested:
-            self.found["seeds"] = sorted([*self.found["seeds"], result], key=lambda run: run["seed"])
-        elif what.startswith("seed"):
-            yield self._test(what, result)
-        else:
-            self.found["tried"][what.removeprefix("setting")] = result
-            yield from self._choose()
-
-    def lose(self, job: Job, why: str) -> Iterator[Job]:
-        """The jobs that a failed one makes possible: of the grid, the others are chosen among."""
-        _, what, *tested = job.name.split(", ")
-        if what.startswith("setting") and not tested:
-            self.failed[what.removeprefix("setting")] = why
-            yield from self._choose()
-
-    def _choose(self) -> Iterator[Job]:
-        """Once no setting is outstanding."""
-        tried = self.found["tried"]
-        if not tried or len(tried) + len(self.failed) < len(self.grid):
-            return
-        best = max(sorted(tried, key=int), key=lambda number: tried[number]["dev"]["valid_mcc"])
-        dev = [
-            {**setting, **(tried[number]["dev"] if number in tried else {"failed": self.failed[number]})}
-            for number, setting in ((str(place), each) for place, each in enumerate(self.grid))
-        ]
-        del self.found["tried"]
-        self.found |= {"chosen": self.grid[int(best)], "grid": dev, "seeds": []}
-        if (self.folder / f"setting{best}").exists():
-            yield self._test(f"setting{best}", tried[best])
-            yield from self._others(self.seeds[1:])
-        else:  # tried before the benchmark was stopped, which kept no model
-            yield from self._others(self.seeds)
-
-    def _test(self, what: str, made: dict[str, Any]) -> Job:
+    def testing(self, what: str, made: dict[str, Any]) -> Job:
         keep = self.options.keep if made["seed"] == self.seeds[0] else None
         args = (self.path, self.folder / what, self.options, made, None if keep is None else keep / self.name)
         return Job(f"{self.name}, {what}, test", float("inf"), test, args)
+
+    def good(self, made: dict[str, Any]) -> float:
+        return made["dev"]["valid_mcc"]
+
+    def close_grid(self) -> None:
+        tried = self.found.pop("tried")
+        self.found["grid"] = [
+            {**setting, **(tried[number]["dev"] if number in tried else {"failed": self.failed[number]})}
+            for number, setting in self.grid.items()
+        ]
 
 
 def train(
@@ -257,13 +191,6 @@ def test(
         shutil.copytree(folder, keep, dirs_exist_ok=True)
     found = json.loads(out.read_text())
     return {**made, "test": found["overall"], "sequences": found["sequences"], "left_out": found["left_out"]}
-
-
-def write(report: dict[str, Any], floor: dict[str, float], out: Path) -> None:
-    with whole_file(out) as path:
-        path.write_text(json.dumps(report, indent=1) + "\n")
-    with whole_file(out.with_suffix(".md")) as path:
-        path.write_text(table(report, floor))
 
 
 def scratch_architecture(model: str | None) -> ModelConfig:

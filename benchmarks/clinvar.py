@@ -20,15 +20,15 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from made_with import keep_made_with, sha256
+from series import Series, add_options, run_series
 from settings import changed, settings
-from side_by_side import Job, side_by_side
+from side_by_side import Job
 
-from genomamba.files import whole_file
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import weights_fingerprint
 from genomamba.pipelines import evaluate_variants, finetune_variants
@@ -49,14 +49,8 @@ def main() -> None:
     parser.add_argument("--train", nargs="+", default=["BRCA2", "PALB2"])
     parser.add_argument("--valid", nargs="+", default=["TP53"])
     parser.add_argument("--test", nargs="+", default=["BRCA1"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--lr", type=float, nargs="+", default=[1e-3], help="of all but the probe")
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="OPTION=VALUE", help="any other option, such as window=1024"
-    )
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
-    parser.add_argument("--minutes", type=float, help="of the clock, after which what is not finished is given up")
-    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    add_options(parser)
     options = parser.parse_args()
     report = json.loads(options.out.read_text()) if options.out.exists() else {"genes": options.test, "methods": {}}
     # Its index is made once, so that the runs need not make it all at a time.
@@ -65,26 +59,15 @@ def main() -> None:
     shared |= {"train": options.train, "valid": options.valid, "test": options.test}
     keep_made_with(report.setdefault("shared", {}), shared, "every method")
     with tempfile.TemporaryDirectory() as name:
-        series = {
-            method: Series(method, options, Path(name), report["methods"].setdefault(method, {}))
+        series = [
+            MethodSeries(method, options, Path(name), report["methods"].setdefault(method, {}))
             for method in options.methods
-        }
-
-        def done(job: Job, result: dict[str, Any]) -> list[Job]:
-            more = list(series[job.name.partition(",")[0]].take(job, result))
-            write(report, options.out)
-            return more
-
-        def lost(job: Job, why: str) -> list[Job]:
-            return list(series[job.name.partition(",")[0]].lose(job, why))
-
-        jobs = [job for each in series.values() for job in each.begin()]
-        report["not_run"] = side_by_side(jobs, options.jobs, done, lost=lost, minutes=options.minutes)
-    write(report, options.out)
+        ]
+        run_series(series, options, report, lambda: tables(report))
     print(tables(report))
 
 
-class Series:
+class MethodSeries(Series):
     """The runs of one method: every learning rate with the first seed, then the best one with the others.
 
     Args:
@@ -97,69 +80,28 @@ class Series:
         SystemExit: what is known was made with something else.
     """
 
+    CHOSEN, SETTING, SEED = "lr", "rate ", "seed "
+
     def __init__(self, method: str, options: argparse.Namespace, folder: Path, found: dict[str, Any]) -> None:
-        self.method, self.options, self.folder, self.found = method, options, folder / method, found
+        self.method, self.options = method, options
         # Logistic regression on frozen features has nothing that a seed or a rate could change.
-        self.seeds = options.seeds[:1] if method == "probe" else options.seeds
-        self.rates = options.lr[:1] if method == "probe" else options.lr
-        self.failed: dict[str, str] = {}
-        decisive = {"set": settings(options.set), "lr": self.rates}
-        if len(self.rates) > 1:
-            decisive["first_seed"] = self.seeds[0]  # which chose among them
-        keep_made_with(found, decisive, method)
+        seeds, rates = (given[:1] if method == "probe" else given for given in (options.seeds, options.lr))
+        decisive = {"set": settings(options.set), "lr": rates}
+        super().__init__(method, folder / method, seeds, {str(rate): rate for rate in rates}, found, decisive)
 
-    def begin(self) -> Iterator[Job]:
-        if len(self.rates) == 1 and "lr" not in self.found:
-            self.found |= {"lr": self.rates[0], "seeds": []}
-        if "lr" in self.found:
-            yield from self._others(self.seeds)
-        else:
-            tried = self.found.setdefault("tried", {})
-            for rate in self.rates:
-                if str(rate) not in tried:
-                    yield self._job(f"rate {rate}", rate, self.seeds[0])
-
-    def _others(self, seeds: list[int]) -> Iterator[Job]:
-        known = [run["seed"] for run in self.found["seeds"]]
-        yield from (self._job(f"seed {seed}", self.found["lr"], seed) for seed in seeds if seed not in known)
-
-    def _job(self, what: str, rate: float, seed: int) -> Job:
+    def training(self, what: str, setting: float, seed: int) -> Job:
         cost = 2.0 if self.method == "probe" else 1.0  # it brings the zero-shot figures with it
-        return Job(f"{self.method}, {what}", cost, train, (self.method, self.options, seed, rate, self.folder / what))
+        args = (self.method, self.options, seed, setting, self.folder / what)
+        return Job(f"{self.method}, {what}", cost, train, args)
 
-    def take(self, job: Job, result: dict[str, Any]) -> Iterator[Job]:
-        """What a finished job gave; and the jobs that it makes possible."""
-        _, what, *tested = job.name.split(", ")
-        if tested:
-            self.found["seeds"] = sorted([*self.found["seeds"], result], key=lambda run: run["seed"])
-        elif "lr" in self.found:
-            yield self._test(what, result)
-        else:
-            self.found["tried"][what.removeprefix("rate ")] = result
-            yield from self._choose()
-
-    def lose(self, job: Job, why: str) -> Iterator[Job]:
-        """The jobs that a failed one makes possible: of the rates, the others are chosen among."""
-        _, what, *tested = job.name.split(", ")
-        if what.startswith("rate ") and not tested:
-            self.failed[what.removeprefix("rate ")] = why
-            yield from self._choose()
-
-    def _choose(self) -> Iterator[Job]:
-        """Once no rate is outstanding."""
-        tried = self.found["tried"]
-        if not tried or len(tried) + len(self.failed) < len(self.rates):
-            return
-        best = max(sorted(tried, key=float), key=lambda rate: tried[rate]["valid_auroc"])
-        self.found |= {"lr": float(best), "failed": self.failed, "seeds": []}
-        if (self.folder / f"rate {best}").exists():
-            yield self._test(f"rate {best}", tried[best])
-            yield from self._others(self.seeds[1:])
-        else:  # tried before the benchmark was stopped, which kept no model
-            yield from self._others(self.seeds)
-
-    def _test(self, what: str, made: dict[str, Any]) -> Job:
+    def testing(self, what: str, made: dict[str, Any]) -> Job:
         return Job(f"{self.method}, {what}, test", float("inf"), test, (self.options, self.folder / what, made))
+
+    def good(self, made: dict[str, Any]) -> float:
+        return made["valid_auroc"]
+
+    def close_grid(self) -> None:
+        self.found["failed"] = self.failed
 
 
 def train(method: str, options: argparse.Namespace, seed: int, rate: float, folder: Path) -> dict[str, Any]:
@@ -200,13 +142,6 @@ def test(options: argparse.Namespace, folder: Path, made: dict[str, Any]) -> dic
         evaluate_variants.run(config)
     found = json.loads(out.read_text())
     return {**made, **{name: found[name] for name in KEPT}}
-
-
-def write(report: dict[str, Any], path: Path) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n")
-    with whole_file(path.with_suffix(".md")) as temporary:
-        temporary.write_text(tables(report))
 
 
 def tables(report: dict[str, Any]) -> str:

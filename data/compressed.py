@@ -33,19 +33,31 @@ class ByteSource(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+def check_there(path: PathLike, error: type[UserError] = SequenceFileError) -> None:
+    """Raises ``error`` where nothing is; what is there may still not be readable."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as problem:
+        raise error("no such file", "check the path and its permissions", file=path) from problem
+    except OSError:
+        pass
+
+
 def open_regular(path: PathLike, error: type[UserError] = SequenceFileError) -> IO[bytes]:
     """The file opened for reading, unbuffered.
 
     Raises:
         UserError: (as ``error``) it does not exist, cannot be read, or is a folder or a pipe.
     """
+    check_there(path, error)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: a pipe would wait for a writer
             raise error("not a regular file", "write it to a file first; it is read more than once", file=path)
         return open(path, "rb", buffering=0)
     except OSError as problem:
-        what = "no such file" if isinstance(problem, FileNotFoundError) else f"cannot be opened ({problem.strerror})"
-        raise error(what, "check the path and its permissions", file=path) from problem
+        raise error(
+            f"cannot be opened ({problem.strerror})", "check the path and its permissions", file=path
+        ) from problem
 
 
 def sniff(head: bytes, path: PathLike, error: type[UserError] = SequenceFileError) -> Compression:

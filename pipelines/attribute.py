@@ -3,7 +3,8 @@
 Under a language model a score is log p(alternative) - log p(reference) in nats: of a causal one over the region and its
 context, reading once what substitutions share; of one that looks both ways, of the base itself when it is hidden.
 Under a variant classifier it is the calibrated probability. Both strands are averaged. A model of whole sequences reads
-the region alone, and a score is the change of a class's log-odds, or of the value.
+the region alone, and a score is the change of a class's log-odds in nats, or of the value. The table's last column is
+named by what it holds: llr_nats, p_positive, change_of_log_odds_nats_CLASS or change_of_value.
 """
 
 from __future__ import annotations
@@ -29,22 +30,25 @@ if TYPE_CHECKING:
     from genomamba.genome.interval import Interval
     from genomamba.model.sequence_heads import SequenceModel
 
-COLUMNS = ("contig", "pos", "ref", "alt", "score")
+COLUMNS = ("contig", "pos", "ref", "alt")  # and the score, under its own name
 TOKENS = {"cpu": 1 << 16, "cuda": 1 << 19}  # per forward pass
 
 
 @dataclass(frozen=True)
 class Config:
-    reference: str = option("FASTA that the region stands on", short="-r")
+    reference: str = option("FASTA that the region stands on", short="-r", reads="file")
     region: str = option("region such as chr1:1001-1200")
     model: str = option(
         f"folder of a language model or classifier, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}",
         SHIPPED,
         short="-m",
+        reads="checkpoint",
     )
-    output: str = option("TSV to write, a row per substitution; - is stdout", "-", short="-o")
-    logo: str | None = option("picture of the sequence, each base as tall as it matters: .png, .svg or .pdf", None)
-    heatmap: str | None = option("picture of every substitution's score: .png, .svg or .pdf", None)
+    output: str = option("TSV to write, a row per substitution; - is stdout", "-", short="-o", writes="file")
+    logo: str | None = option(
+        "picture of the sequence, each base as tall as it matters: .png, .svg or .pdf", None, writes="file"
+    )
+    heatmap: str | None = option("picture of every substitution's score: .png, .svg or .pdf", None, writes="file")
     window: int | None = option(
         "bases of context: half of them on each side of a causal model's region, or all around each base for other "
         "models; the model's own when not given",
@@ -68,7 +72,8 @@ class Scorer(NamedTuple):
 
     score: Callable[[Callable[[int], object]], np.ndarray]  # progress in bases → (L, 4), by A, C, G, T
     passes: int  # how often each base is counted as progress
-    unit: str
+    column: str  # the scores' name in the table
+    unit: str  # the same in words, in pictures
     worth: str  # of a base, what its substitutions cost, as the logo shows it
     is_change: bool  # 0 means none; otherwise scores are probabilities
 
@@ -94,7 +99,7 @@ def run(config: Config) -> int:
     with progress_bar() as bar:
         task = bar.add_task("mutating", total=scorer.passes * region.length, note="bases")
         scores = scorer.score(partial(bar.advance, task))
-    rows = ["\t".join(COLUMNS) + "\n"]
+    rows = ["\t".join((*COLUMNS, scorer.column)) + "\n"]
     for at, ref, alt in substitutions(sequence):
         rows.append(f"{region.contig}\t{region.start + at + 1}\t{ref}\t{alt}\t{scores[at, 'ACGT'.index(alt)]:.6g}\n")
     with ExitStack() as together:  # one that fails leaves none in place
@@ -136,7 +141,7 @@ def make_scorer(config: Config, reference: Reference, region: Interval, sequence
     if config.target is not None:
         raise ConfigError("only a model of classes has one", "leave it out", field="target", value=config.target)
     window = config.window or model_window(config.model)
-    llr = ("log p(alt) - log p(ref), nats", "mean of log p(ref) - log p(alt), nats", True)
+    llr = ("llr_nats", "log p(alt) - log p(ref), nats", "mean of log p(ref) - log p(alt), nats", True)
     if isinstance(model, CausalLM):
         causal = CausalMutagenesis(
             model,
@@ -159,9 +164,9 @@ def make_scorer(config: Config, reference: Reference, region: Interval, sequence
     if not isinstance(model, VariantClassifier):
         raise CheckpointError("it scores no substitutions", "give a language model or a classifier", file=config.model)
     variants = VariantScorer(model, reference, window=window, batch_size=config.batch_size, device=device)
-    return Scorer(
-        partial(classifier_mutagenesis, variants, region, sequence), 1, "probability", "mean probability", False
-    )
+    score = partial(classifier_mutagenesis, variants, region, sequence)
+    probability = "probability of the positive class"
+    return Scorer(score, 1, "p_positive", probability, f"mean {probability}", False)
 
 
 def sequence_scorer(config: Config, model: SequenceModel, ids: Ids, device: torch.device) -> Scorer:
@@ -181,16 +186,19 @@ def sequence_scorer(config: Config, model: SequenceModel, ids: Ids, device: torc
         known = ", ".join(model.classes) or "none, for it gives values"
         raise ConfigError("the model has no such class", f"it has {known}", field="target", value=config.target)
     if model.is_regression:
-        return Scorer(partial(sequence_mutagenesis, scorer, ids, None), 1, "change of the value", "mean loss", True)
+        score = partial(sequence_mutagenesis, scorer, ids, None)
+        return Scorer(score, 1, "change_of_value", "change of the value", "mean loss of the value", True)
     if config.target is not None:
         target = model.classes.index(config.target)
     elif len(model.classes) == 2:
         target = 1
     else:
         target = int(np.argmax(scorer.answers([ids])[0]))
-    name = f"log-odds of {model.classes[target]}"
+    name = model.classes[target]
+    log_odds = f"log-odds of {name}, nats"
     score = partial(sequence_mutagenesis, scorer, ids, target)
-    return Scorer(score, 1, f"change of {name}", f"mean loss of {name}", True)
+    column = f"change_of_log_odds_nats_{name}"
+    return Scorer(score, 1, column, f"change of {log_odds}", f"mean loss of {log_odds}", True)
 
 
 def check_pictures(config: Config, region: Interval) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from genomamba import __version__
 from genomamba.errors import ConfigError, GenoMambaError, Terminated
 from genomamba.pipelines.options import CommandParser, add_options, parse
+from genomamba.pipelines.paths import check_paths
 
 
 class Command(NamedTuple):
@@ -98,6 +99,7 @@ def _run(words: list[str]) -> int:
         config = parse(parser, module.Config, words[len(name) :])
     except SystemExit as done:  # --help and --print_config
         return int(done.code or 0)
+    check_paths(config)
     return int(module.run(config))
 
 

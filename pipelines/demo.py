@@ -17,7 +17,7 @@ from genomamba.pipelines.option import option
 
 @dataclass(frozen=True)
 class Config:
-    output: str = option("folder to create", "demo", short="-o")
+    output: str = option("folder to create", "demo", short="-o", writes="run")
     force: bool = option("replace an existing folder", False)
 
 

@@ -32,15 +32,20 @@ BASE_COLUMNS: dict[str, type[str] | type[int]] = {"region": int, "name": str, "c
 
 @dataclass(frozen=True)
 class Config:
-    reference: str = option("FASTA that is to be read", short="-r")
-    output: str = option(".parquet or .npz", short="-o")
+    reference: str = option("FASTA that is to be read", short="-r", reads="file")
+    output: str = option(".parquet or .npz", short="-o", writes="file")
     model: str = option(
-        f"folder of a model, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}", SHIPPED, short="-m"
+        f"folder of a model, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}",
+        SHIPPED,
+        short="-m",
+        reads="checkpoint",
     )
     pool: Literal["mean", "max", "last", "none"] = option(
         "how a region's bases become one vector; none: a vector per base", "mean"
     )
-    regions: str | None = option("BED file of regions; every record whole when not given", None, short="-b")
+    regions: str | None = option(
+        "BED file of regions; every record whole when not given", None, short="-b", reads="file"
+    )
     region: list[str] = option("regions such as chr1:1001-2000, or contigs", [])
     edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
     contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    input: str = option("table of sequence and label; FASTA or BED with --labels", short="-i")
-    model: str = option("run folder of `finetune sequences`", short="-m")
-    output: str | None = option("JSON file for the figures", None, short="-o")
-    predictions: str | None = option("TSV file for what is predicted of each sequence", None)
-    labels: str | None = option("table of name and label, for FASTA and BED", None)
-    reference: str | None = option("FASTA that a BED stands on", None, short="-r")
+    input: str = option("table of sequence and label; FASTA or BED with --labels", short="-i", reads="file")
+    model: str = option("run folder of `finetune sequences`", short="-m", reads="model")
+    output: str | None = option("JSON file for the figures", None, short="-o", writes="file")
+    predictions: str | None = option("TSV file for what is predicted of each sequence", None, writes="file")
+    labels: str | None = option("table of name and label, for FASTA and BED", None, reads="file")
+    reference: str | None = option("FASTA that a BED stands on", None, short="-r", reads="file")
     columns: list[str] = option("other names of columns, such as label=y split=part", [])
     strata: list[str] = option("columns within whose values figures are given too", [])
     leaks: Literal["refuse", "drop"] = option("what happens to sequences that training has seen", "refuse")

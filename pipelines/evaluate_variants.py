@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    reference: str = option("FASTA that the variants stand on", short="-r")
-    input: str = option("labelled VCF, or a table with chrom, pos, ref, alt, label", short="-i")
-    model: str = option("run folder of `finetune variants`", short="-m")
-    output: str | None = option("JSON file for the figures and curves", None, short="-o")
+    reference: str = option("FASTA that the variants stand on", short="-r", reads="file")
+    input: str = option("labelled VCF, or a table with chrom, pos, ref, alt, label", short="-i", reads="file")
+    model: str = option("run folder of `finetune variants`", short="-m", reads="model")
+    output: str | None = option("JSON file for the figures and curves", None, short="-o", writes="file")
     genes: list[str] = option(
         "genes (or contigs, or whatever the model was split by) to measure on; the model's own test split if not given",
         [],
@@ -36,7 +36,7 @@ class Config:
     strata: list[str] = option(
         "also within gene, type (SNV or INDEL), contig, or the values of an INFO key or column", []
     )
-    labels: str | None = option("file of VALUE, tab, 0 or 1; the model's own when not given", None)
+    labels: str | None = option("file of VALUE, tab, 0 or 1; the model's own when not given", None, reads="file")
     label: str | None = option("INFO key or column of the label; CLNSIG in a VCF, label in a table", None)
     batch_size: int = option("variants per forward pass", 64, at_least=1)
     contig_aliases: Literal["none", "auto"] = option(

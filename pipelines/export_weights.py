@@ -12,8 +12,8 @@ from genomamba.pipelines.shipped import OR_SHIPPED
 
 @dataclass(frozen=True)
 class Config:
-    model: str = option(f"folder of the model, {OR_SHIPPED}", short="-m")
-    output: str = option("folder to write", short="-o")
+    model: str = option(f"folder of the model, {OR_SHIPPED}", short="-m", reads="checkpoint")
+    output: str = option("folder to write", short="-o", writes="file")
     to: Literal["state-spaces", "caduceus", "transformers"] = option("whose format", "transformers")
     force: bool = option("replace the files of an existing output", False)
 

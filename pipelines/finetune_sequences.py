@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    input: str = option("table of sequence, label and split; FASTA or BED with --labels", short="-i")
-    output: str = option("run folder to create", short="-o")
-    model: str | None = option(f"run folder of `pretrain`, {OR_SHIPPED}; from scratch when not given", None, short="-m")
-    labels: str | None = option("table of name, label and split, for FASTA and BED", None)
-    reference: str | None = option("FASTA that a BED stands on", None, short="-r")
+    input: str = option("table of sequence, label and split; FASTA or BED with --labels", short="-i", reads="file")
+    output: str = option("run folder to create", short="-o", writes="run")
+    model: str | None = option(
+        f"run folder of `pretrain`, {OR_SHIPPED}; from scratch when not given", None, short="-m", reads="model"
+    )
+    labels: str | None = option("table of name, label and split, for FASTA and BED", None, reads="file")
+    reference: str | None = option("FASTA that a BED stands on", None, short="-r", reads="file")
     columns: list[str] = option("other names of columns, such as label=y split=part", [])
     task: Literal["classification", "regression"] = option("what labels are: names, or numbers", "classification")
     method: Method = option("train everything, the head, low-rank updates, or a probe of frozen features", "full")

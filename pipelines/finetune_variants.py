@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    reference: str = option("FASTA that the variants stand on", short="-r")
-    input: str = option("labelled VCF, or a CSV, TSV or Parquet with chrom, pos, ref, alt, label", short="-i")
-    output: str = option("run folder to create", short="-o")
-    model: str | None = option(f"run folder of `pretrain`, {OR_SHIPPED}; from scratch when not given", None, short="-m")
+    reference: str = option("FASTA that the variants stand on", short="-r", reads="file")
+    input: str = option(
+        "labelled VCF, or a CSV, TSV or Parquet with chrom, pos, ref, alt, label", short="-i", reads="file"
+    )
+    output: str = option("run folder to create", short="-o", writes="run")
+    model: str | None = option(
+        f"run folder of `pretrain`, {OR_SHIPPED}; from scratch when not given", None, short="-m", reads="model"
+    )
     label: str | None = option("INFO key or column of the label; CLNSIG in a VCF, label in a table", None)
-    labels: str | None = option("file of VALUE, tab, 0 or 1: what its values mean, if not ClinVar's words", None)
+    labels: str | None = option(
+        "file of VALUE, tab, 0 or 1: what its values mean, if not ClinVar's words", None, reads="file"
+    )
     train: list[str] = option("genes (or contigs, or values of the split column) to train on", [])
     valid: list[str] = option("those that choose epoch, calibration and threshold", [])
     test: list[str] = option("those held out for evaluate", [])

@@ -28,9 +28,12 @@ LINE = 60
 @dataclass(frozen=True)
 class Config:
     model: str = option(
-        f"folder of a causal language model, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}", SHIPPED, short="-m"
+        f"folder of a causal language model, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}",
+        SHIPPED,
+        short="-m",
+        reads="checkpoint",
     )
-    output: str = option("FASTA to write; - is stdout", "-", short="-o")
+    output: str = option("FASTA to write; - is stdout", "-", short="-o", writes="file")
     count: int = option("sequences", 1, short="-n", at_least=1)
     length: int = option("bases to add to the prompt", 1000, short="-l", at_least=1)
     prompt: str | None = option("bases that every sequence begins with", None)

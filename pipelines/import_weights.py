@@ -12,10 +12,14 @@ from genomamba.pipelines.option import option
 @dataclass(frozen=True)
 class Config:
     checkpoint: str = option(
-        "the checkpoint: a folder, a .safetensors or .bin file, or owner/name on the Hugging Face hub", positional=True
+        "the checkpoint: a folder, a .safetensors or .bin file, or owner/name on the Hugging Face hub",
+        positional=True,
+        reads="checkpoint",
     )
-    output: str = option("folder to write", short="-o")
-    original_config: str | None = option("the original's config.json, where it is not beside the weights", None)
+    output: str = option("folder to write", short="-o", writes="file")
+    original_config: str | None = option(
+        "the original's config.json, where it is not beside the weights", None, reads="file"
+    )
     set: list[str] = option(
         "key=value in the words of the original's config.json, e.g. ssm_cfg.ngroups=2, over what it or shapes say", []
     )

@@ -12,7 +12,7 @@ from genomamba.pipelines.option import option
 
 @dataclass(frozen=True)
 class Config:
-    fasta: str = option("the sequence file", positional=True)
+    fasta: str = option("the sequence file", positional=True, reads="file")
     rna: bool = option("read U as T", False)
     force: bool = option("build anew even where a good index exists", False)
 

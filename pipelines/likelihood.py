@@ -28,12 +28,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    reference: str = option("FASTA that is to be measured", short="-r")
+    reference: str = option("FASTA that is to be measured", short="-r", reads="file")
     model: str = option(
-        f"folder of a language model, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}", SHIPPED, short="-m"
+        f"folder of a language model, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}",
+        SHIPPED,
+        short="-m",
+        reads="checkpoint",
     )
-    output: str = option(".bw, .bedgraph, .tsv, the last two also with .gz; - is bedGraph on stdout", "-", short="-o")
-    regions: str | None = option("BED file of regions; whole contigs when not given", None, short="-b")
+    output: str = option(
+        ".bw, .bedgraph, .tsv, the last two also with .gz; - is bedGraph on stdout", "-", short="-o", writes="file"
+    )
+    regions: str | None = option("BED file of regions; whole contigs when not given", None, short="-b", reads="file")
     region: list[str] = option("regions such as chr1:1001-2000, or contigs", [])
     edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
     contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
+
+#: `model`: a folder of ours; `checkpoint`: anyone's model, perhaps by its name on the Hugging Face hub
+Reads = Literal["file", "model", "checkpoint"]
+#: `run`: a run folder
+Writes = Literal["file", "run"]
 
 
 def option(
@@ -13,6 +18,8 @@ def option(
     short: str | None = None,
     positional: bool = False,
     at_least: float | None = None,
+    reads: Reads | None = None,
+    writes: Writes | None = None,
 ) -> Any:
     """A dataclass field that is also a command-line option.
 
@@ -22,8 +29,17 @@ def option(
         short: a one-letter flag such as ``-r``.
         positional: given by place, not by name.
         at_least: the smallest value that makes sense.
+        reads: the value is a path, or several, that must exist; `paths.check_paths` looks.
+        writes: the value is a path that must not exist, but for ``--force``.
     """
-    metadata = {"help": help, "short": short, "positional": positional, "at_least": at_least}
+    metadata = {
+        "help": help,
+        "short": short,
+        "positional": positional,
+        "at_least": at_least,
+        "reads": reads,
+        "writes": writes,
+    }
     if isinstance(default, list):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     if default is dataclasses.MISSING:

@@ -19,7 +19,10 @@ COLUMNS = ("accumulate", "activation_checkpointing", "peak_GiB", "Mbp_per_s", "f
 @dataclass(frozen=True)
 class Config(pretrain.Config):
     reference: list[str] = option("not looked at", [], short="-r")
-    output: str = option("JSON to write; - is a table on stdout", "-", short="-o")
+    regions: str | None = option("not looked at", None)
+    valid_bed: str | None = option("not looked at", None)
+    test_bed: str | None = option("not looked at", None)
+    output: str = option("JSON to write; - is a table on stdout", "-", short="-o", writes="file")
     on: str | None = option(
         "a device whose costs are known, such as cpu or 'NVIDIA H200'; this one's if not given", None
     )

@@ -28,14 +28,16 @@ AT_ONCE = 4096  # sequences in memory
 
 @dataclass(frozen=True)
 class Config:
-    reference: str = option("FASTA that is to be read", short="-r")
-    model: str = option("run folder of `finetune sequences`, or of a model of tracks", short="-m")
+    reference: str = option("FASTA that is to be read", short="-r", reads="file")
+    model: str = option("run folder of `finetune sequences`, or of a model of tracks", short="-m", reads="model")
     output: str = option(
         "table: .tsv, .tsv.gz or .parquet, - is stdout; tracks: .bw or .bedgraph, and with several .NAME before that",
         "-",
         short="-o",
     )
-    regions: str | None = option("BED file of regions; every record whole when not given", None, short="-b")
+    regions: str | None = option(
+        "BED file of regions; every record whole when not given", None, short="-b", reads="file"
+    )
     region: list[str] = option("regions such as chr1:1001-2000, or contigs", [])
     edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
     contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")

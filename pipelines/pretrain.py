@@ -50,15 +50,17 @@ FREE = frozenset(
 
 @dataclass(frozen=True)
 class Config:
-    reference: list[str] = option("one genome or several: FASTA, plain or bgzip, GenBank, EMBL, 2bit", short="-r")
-    output: str = option("run folder to create", short="-o")
-    regions: str | None = option("BED of the regions to train on; everything when not given", None)
+    reference: list[str] = option(
+        "one genome or several: FASTA, plain or bgzip, GenBank, EMBL, 2bit", short="-r", reads="file"
+    )
+    output: str = option("run folder to create", short="-o", writes="run")
+    regions: str | None = option("BED of the regions to train on; everything when not given", None, reads="file")
     edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
     contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
     valid: list[str] = option("regions (contig or contig:start-end, 1-based) held out for validation", [])
     test: list[str] = option("regions that training and validation never see", [])
-    valid_bed: str | None = option("BED of more regions held out for validation", None)
-    test_bed: str | None = option("BED of more regions never seen", None)
+    valid_bed: str | None = option("BED of more regions held out for validation", None, reads="file")
+    test_bed: str | None = option("BED of more regions never seen", None, reads="file")
     valid_blocks: float = option("share of what is left, in blocks drawn by the seed, for validation", 0.0, at_least=0)
     block_size: int = option("bases per block of --valid-blocks", 100_000, at_least=1)
     leak_check: bool = option("also count the 31-mers that held-out sequence shares with training", False)
@@ -93,6 +95,7 @@ class Config:
     init: str | None = option(
         f"language model whose weights training starts from: a model folder, {OR_SHIPPED}; from scratch when not given",
         None,
+        reads="checkpoint",
     )
     objective: Literal["causal", "masked"] = option("predict the next base, or bases that are hidden", "causal")
     masking: MaskingConfig = option("which bases a masked model predicts", MaskingConfig())

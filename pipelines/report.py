@@ -12,9 +12,9 @@ from genomamba.pipelines.option import option
 
 @dataclass(frozen=True)
 class Config:
-    model: str = option("run folder of `genomamba finetune variants`", short="-m")
-    evaluation: str = option("JSON of `genomamba evaluate variants -o`", short="-e")
-    output: str = option("HTML file to write", short="-o")
+    model: str = option("run folder of `genomamba finetune variants`", short="-m", reads="model")
+    evaluation: str = option("JSON of `genomamba evaluate variants -o`", short="-e", reads="file")
+    output: str = option("HTML file to write", short="-o", writes="file")
     force: bool = option("replace an existing file", False)
 
 

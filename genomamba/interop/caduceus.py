@@ -27,6 +27,8 @@ from genomamba.model.config import ModelConfig
 
 BACKBONE = "caduceus.backbone."
 EMBEDDING = BACKBONE + "embeddings.word_embeddings."
+# The weights hold the one, padded to the vocabulary; some versions of transformers do not obey the other.
+IN_THE_WEIGHTS = {"complement_map", "tie_word_embeddings"}
 MAPS = (EMBEDDING + "complement_map", "lm_head.complement_map")
 
 
@@ -59,17 +61,13 @@ def guess(weights: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def config(values: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path) -> ModelConfig:
+def config(fields: Fields, weights: Mapping[str, Tensor]) -> ModelConfig:
     """CaduceusConfig as ours.
 
     Raises:
         CheckpointError: a key that is unknown, or asks for what is not built here.
     """
-    fields = Fields(values, path)
     rcps = fields.take("rcps", False)
-    fields.raw("complement_map")  # the weights hold it, padded to the vocabulary
-    fields.raw("tie_word_embeddings")  # some versions of transformers do not obey it; the weights tell
-    fused = fields.take("fused_add_norm", True)
     strategy = fields.raw("bidirectional_strategy", "add")
     if strategy not in ("add", "ew_multiply"):
         raise fields.error("bidirectional_strategy", strategy, "only add and ew_multiply can be imported")
@@ -85,11 +83,11 @@ def config(values: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path)
         bidirectional_strategy=strategy,
         bidirectional_weight_tie=fields.take("bidirectional_weight_tie", True),
         rc_equivariant=rcps,
-        rc_strand_order="swapped" if rcps and fused else "kept",
-        complement=_complement(weights, path) if rcps else None,
+        rc_strand_order="swapped" if rcps and fields.take("fused_add_norm", True) else "kept",
+        complement=_complement(weights, fields.path) if rcps else None,
         **mixer_options(fields.group("ssm_cfg"), default_state={"Mamba1": 16}),
     )
-    fields.done(BOILERPLATE | HARMLESS_ABOVE)
+    fields.done(BOILERPLATE | HARMLESS_ABOVE | IN_THE_WEIGHTS)
     return result
 
 

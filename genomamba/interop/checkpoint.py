@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import re
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +17,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from genomamba.errors import CheckpointError
+from genomamba.interop.hub import check_source, download, first_line
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 INDICES = tuple(f"{name}.index.json" for name in WEIGHTS)
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Checkpoint(NamedTuple):
@@ -43,9 +42,10 @@ def read_checkpoint(source: str | PathLike[str], config: str | PathLike[str] | N
     Raises:
         CheckpointError: nothing is there, it is cut, of another kind, or holds more than tensors.
     """
+    check_source(source)
     path = Path(source)
-    if not path.exists() and HUB_NAME.fullmatch(str(source)):
-        path = _download(str(source))
+    if not path.exists():
+        path = download(str(source), [CONFIG, "*.safetensors", "*.bin", "*.index.json"])
     if config is not None and not Path(config).is_file():
         raise CheckpointError("it is missing", "give the original's configuration", file=config)
     if path.is_file():
@@ -53,7 +53,7 @@ def read_checkpoint(source: str | PathLike[str], config: str | PathLike[str] | N
         said = config if config is not None else beside
         return Checkpoint(None if said is None else _read_config(Path(said)), _own(_read_weights(path)), path)
     if not path.is_dir():
-        raise CheckpointError("it is missing", "give a checkpoint's folder or file", file=path)
+        raise CheckpointError("it is neither file nor folder", "give a checkpoint's folder or file", file=path)
     values = _read_config(Path(config) if config is not None else path / CONFIG)
     for name in WEIGHTS:
         if (path / name).is_file():
@@ -88,7 +88,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, KeyError) as error:
         raise CheckpointError(
-            f"it is cut or no file of weights ({_first_line(error)})", "restore the file", file=path
+            f"it is cut or no file of weights ({first_line(error)})", "restore the file", file=path
         ) from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -113,29 +113,3 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     if absent:
         raise CheckpointError(f"its shards lack {', '.join(absent[:4])}", "restore the files", file=index)
     return weights
-
-
-def _download(name: str) -> Path:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise CheckpointError(
-            "no such path, and the Hugging Face hub needs a package",
-            "give a local folder, or install genomamba[hf]",
-            value=name,
-            field="checkpoint",
-        ) from error
-    try:
-        patterns = [CONFIG, "*.safetensors", "*.bin", "*.index.json"]
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:  # whatever the network, the hub or its client come up with
-        raise CheckpointError(
-            f"no such path, and the Hugging Face hub did not give it ({_first_line(error)})",
-            "check the name and the network, or give a local folder",
-            field="checkpoint",
-            value=name,
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from genomamba.interop import caduceus, state_spaces, transformers_mamba
+from genomamba.interop.fields import Fields
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
 
@@ -24,7 +24,7 @@ class Dialect(NamedTuple):
 
     name: str
     guess: Callable[[Weights, Mapping[str, Any]], dict[str, Any]]  # its configuration, from shapes
-    config: Callable[[Mapping[str, Any], Weights, Path], ModelConfig]  # its configuration as ours
+    config: Callable[[Fields, Weights], ModelConfig]  # its configuration as ours
     their_name: Callable[[str, ModelConfig], str]  # our tensor's name as its
     repeated: Callable[[ModelConfig], dict[str, str]]  # its tensors that repeat another
     constants: Callable[[ModelConfig], dict[str, Tensor]]  # its tensors that our configuration holds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,10 +21,13 @@ class Fields:
         values: the mapping.
         path: the file to name in errors.
         prefix: of its keys, in errors.
+        said: keys, with their groups, that the user set; one of them without an effect is a mistake.
     """
 
-    def __init__(self, values: Mapping[str, Any], path: Path, prefix: str = "") -> None:
-        self.values, self.path, self.prefix = dict(values), path, prefix
+    def __init__(
+        self, values: Mapping[str, Any], path: Path, prefix: str = "", said: Collection[str] = frozenset()
+    ) -> None:
+        self.values, self.path, self.prefix, self.said = dict(values), path, prefix, said
         self.known: set[str] = set()
 
     def take(self, key: str, default: T) -> T:
@@ -51,20 +54,25 @@ class Fields:
         value = self.raw(key, {})
         if not isinstance(value, Mapping):
             raise self.error(key, value, "expected a mapping")
-        return Fields(value, self.path, f"{self.prefix}{key}.")
+        return Fields(value, self.path, f"{self.prefix}{key}.", self.said)
 
-    def must_be(self, key: str, only: Any) -> None:
-        """Raises CheckpointError where ``key`` asks for something that is not built here."""
-        value = self.raw(key, only)
-        if value != only:
-            raise self.error(key, value, f"only {only!r} can be imported")
-
-    def done(self, ignored: Iterable[str] = ()) -> None:
-        """Raises CheckpointError for a key that nobody took, but for those that change no output."""
-        for key in self.values.keys() - set(ignored):
+    def done(self, ignored: Collection[str] = ()) -> None:
+        """Raises CheckpointError for a key that nobody took, but for those that change no output and nobody set."""
+        for key in sorted(self.values):
+            name = self.prefix + key
+            if key in ignored:
+                for said in (said for said in self.said if f"{said}.".startswith(f"{name}.")):
+                    accepted = ", ".join(self.prefix + known for known in sorted(self.known))
+                    raise CheckpointError(
+                        "it changes nothing in a checkpoint of this kind",
+                        f"set one of {accepted}",
+                        file=self.path,
+                        field=said,
+                    )
+                continue
             near = difflib.get_close_matches(key, self.known, n=1)
             hint = f"the nearest is {near[0]}" if near else f"it knows {', '.join(sorted(self.known))}"
-            raise CheckpointError("unknown key", hint, file=self.path, field=self.prefix + key)
+            raise CheckpointError("unknown key", hint, file=self.path, field=name)
 
     def error(self, key: str, value: Any, problem: str) -> CheckpointError:
         return CheckpointError(
@@ -95,6 +103,11 @@ def with_settings(config: Mapping[str, Any], settings: Sequence[str]) -> dict[st
             raise ConfigError("expected key=value", "write it so", field="set", value=setting)
         target[key] = yaml.safe_load(text)
     return merged
+
+
+def names_of(settings: Sequence[str]) -> frozenset[str]:
+    """The keys, with their groups, that ``with_settings`` puts in."""
+    return frozenset(setting.partition("=")[0] for setting in settings)
 
 
 def setting(config: Mapping[str, Any], name: str, default: int) -> int:

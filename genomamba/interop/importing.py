@@ -12,7 +12,7 @@ from genomamba.errors import CheckpointError, ConfigError
 from genomamba.interop import caduceus, transformers_mamba
 from genomamba.interop.checkpoint import Checkpoint, read_checkpoint
 from genomamba.interop.dialects import DIALECTS, Dialect
-from genomamba.interop.fields import with_settings
+from genomamba.interop.fields import Fields, names_of, with_settings
 from genomamba.kernels.selective_scan import Impl
 from genomamba.model.backbone import CausalLM, MaskedLM
 
@@ -36,7 +36,7 @@ def import_model(
     Args:
         source: a folder, a file, or a name on the Hugging Face hub; see `checkpoint.read_checkpoint`.
         settings: ``key=value`` in the words of the original's configuration, over what config.json says;
-            without config.json, over what shapes say.
+            without config.json, over what shapes say. A key that changes nothing is refused.
         config: the original's configuration where it is not config.json beside the weights.
         impl: as in `selective_scan`.
 
@@ -52,7 +52,7 @@ def import_model(
             values = with_settings(dialect.guess(checkpoint.weights, given), settings)
         else:
             values = with_settings(checkpoint.config, settings)
-        ours = dialect.config(values, checkpoint.weights, checkpoint.path)
+        ours = dialect.config(Fields(values, checkpoint.path, said=names_of(settings)), checkpoint.weights)
         model = dialect.model(ours, impl)
     except CheckpointError as error:
         if error.file is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -78,18 +77,17 @@ def guess_mixer(weights: Mapping[str, Tensor], prefix: str, d_model: int, given:
     }
 
 
-def config(values: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path) -> ModelConfig:
+def config(fields: Fields, weights: Mapping[str, Tensor]) -> ModelConfig:
     """The original's MambaConfig as ours.
 
     Raises:
         CheckpointError: a key that is unknown, or asks for what is not built here.
     """
-    fields = Fields(values, path)
     if fields.raw("attn_layer_idx") or fields.raw("attn_cfg"):
         raise CheckpointError(
             "its attention layers (with their own convolution) cannot be imported",
             "choose a checkpoint without attention",
-            file=path,
+            file=fields.path,
             field="attn_layer_idx",
         )
     wide = fields.take("d_intermediate", 0)

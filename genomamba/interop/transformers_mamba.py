@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -46,24 +45,23 @@ def guess(weights: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, 
     return config | {"num_heads": heads, "head_dim": mixer["headdim"], "n_groups": mixer["ngroups"]}
 
 
-def config(values: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path) -> ModelConfig:
+def config(fields: Fields, weights: Mapping[str, Tensor]) -> ModelConfig:
     """MambaConfig or Mamba2Config of transformers as ours.
 
     Raises:
         CheckpointError: a key that is unknown, or asks for what is not built here.
     """
-    fields = Fields(values, path)
     kind = fields.take("model_type", "mamba")
     if kind not in ("mamba", "mamba2"):
         raise fields.error("model_type", kind, "only mamba and mamba2 can be imported")
     second = kind == "mamba2"
-    if fields.take("hidden_act", "silu") not in ("silu", "swish"):
-        raise fields.error("hidden_act", values["hidden_act"], "only silu can be imported")
-    rank = fields.raw("time_step_rank", "auto")
-    options: dict[str, Any] = {"dt_rank": None if rank == "auto" or second else rank}
+    activation = fields.take("hidden_act", "silu")
+    if activation not in ("silu", "swish"):
+        raise fields.error("hidden_act", activation, "only silu can be imported")
+    options: dict[str, Any]
     if second:
         low, high = limits(fields, "time_step_limit")
-        options |= {
+        options = {
             "layers": "mamba2",
             "headdim": fields.take("head_dim", 64),
             "ngroups": fields.take("n_groups", 8),
@@ -71,6 +69,9 @@ def config(values: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path)
             "dt_limit_max": high,
         }
         heads = fields.take("num_heads", 128)
+    else:
+        rank = fields.raw("time_step_rank", "auto")
+        options = {"dt_rank": None if rank == "auto" else rank}
     result = ModelConfig(
         d_model=fields.take("hidden_size", 4096 if second else 768),
         n_layer=fields.take("num_hidden_layers", 64 if second else 32),
@@ -87,7 +88,7 @@ def config(values: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path)
     )
     if second and heads * result.headdim != result.d_inner:
         raise fields.error("num_heads", heads, "num_heads * head_dim is not expand * hidden_size")
-    fields.done(BOILERPLATE | HARMLESS)
+    fields.done(BOILERPLATE | HARMLESS | ({"time_step_rank"} if second else set()))
     return result
 
 

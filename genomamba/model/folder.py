@@ -24,11 +24,11 @@ from genomamba.files import whole_file
 from genomamba.kernels.selective_scan import Impl
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig, SequenceHeadConfig, VariantHeadConfig
+from genomamba.model.folder_files import CARD, CONFIG, PROVENANCE, WEIGHTS, check_whole
 from genomamba.model.heads import VariantClassifier
 from genomamba.model.sequence_heads import SequenceModel, TokenModel
 from genomamba.model.trees import TreeHead, TreeShape
 
-CONFIG, WEIGHTS, CARD, PROVENANCE = "config.json", "model.safetensors", "README.md", "provenance.json"
 FORMAT = 1
 TASKS: dict[str, type[CausalLM] | type[MaskedLM]] = {"causal_lm": CausalLM, "masked_lm": MaskedLM}
 
@@ -77,11 +77,7 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
     """
     folder = Path(folder)
     config_path, weights_path = folder / CONFIG, folder / WEIGHTS
-    for path in (config_path, weights_path):
-        if not path.is_file():
-            raise CheckpointError(
-                "it is missing", "give -m a folder that `genomamba pretrain` or `finetune` wrote", file=path
-            )
+    check_whole(folder)
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         task, form = config["task"], config["format"]

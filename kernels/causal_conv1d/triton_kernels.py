@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-LOG2E = tl.constexpr(1.4426950408889634)
+from genomamba.kernels.triton_math import LOG2E
 
 
 @triton.jit

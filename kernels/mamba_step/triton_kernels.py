@@ -8,18 +8,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from genomamba.kernels.triton_math import softplus
+
 
 @triton.jit
 def silu(x):
     return x / (1.0 + tl.exp(-x))
-
-
-@triton.jit
-def softplus(x):
-    """max(x, 0) + log1p(e), e = exp(-|x|), where log1p(e) = log(w) e / (w - 1) for w = fl(1 + e) (Kahan)."""
-    e = tl.exp(-tl.abs(x))
-    w = 1.0 + e
-    return tl.maximum(x, 0.0) + tl.where(w == 1.0, e, tl.log(w) * (e / tl.where(w == 1.0, 1.0, w - 1.0)))
 
 
 @triton.jit

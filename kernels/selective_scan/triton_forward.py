@@ -18,7 +18,6 @@ import triton.language as tl
 
 from genomamba.kernels.selective_scan.triton_lanes import keep_channel
 from genomamba.kernels.selective_scan.triton_steps import (
-    LOG2E,
     advance,
     cut,
     load_decay,
@@ -27,13 +26,13 @@ from genomamba.kernels.selective_scan.triton_steps import (
     load_spread,
     load_state,
     shared,
-    sigmoid,
     step_size,
     store_row,
     store_state,
     wall_before,
     zeros_like_state,
 )
+from genomamba.kernels.triton_math import LOG2E, sigmoid
 
 
 @triton.jit(do_not_specialize=["L", "N", "total"])

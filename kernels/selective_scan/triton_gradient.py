@@ -26,16 +26,15 @@ from genomamba.kernels.selective_scan.triton_lanes import (
     sum_over_lanes,
 )
 from genomamba.kernels.selective_scan.triton_steps import (
-    LOG2E,
     cut,
     load_row,
     load_state,
-    sigmoid,
     step_size,
     store_row,
     wall_before,
     zeros_like_state,
 )
+from genomamba.kernels.triton_math import LOG2E, sigmoid
 
 LN2 = tl.constexpr(0.6931471805599453)
 

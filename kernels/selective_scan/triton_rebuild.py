@@ -11,16 +11,15 @@ import triton.language as tl
 
 from genomamba.kernels.selective_scan.triton_lanes import keep_state, kept_state, lane_state, partners
 from genomamba.kernels.selective_scan.triton_steps import (
-    LOG2E,
     cut,
     load_group,
     load_row,
     load_spread,
-    sigmoid,
     step_size,
     wall_before,
     zeros_like_state,
 )
+from genomamba.kernels.triton_math import LOG2E, sigmoid
 
 
 @triton.jit(do_not_specialize=["L", "D", "n_chunks", "c0", "slab_chunks", "most_chunks", "row_first", "row_count"])

@@ -16,7 +16,7 @@ from torch import Tensor
 from genomamba.errors import CheckpointError
 from genomamba.interop.exporting import export_model
 from genomamba.interop.importing import import_model
-from genomamba.model.backbone import CausalLM
+from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.pipelines.cli import main
 
@@ -28,9 +28,12 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def small(**options: Any) -> CausalLM:
+MAMBA2 = {"layers": "mamba2", "headdim": 8, "ssd_tf32": True}
+
+
+def small(kind: type[CausalLM] | type[MaskedLM] = CausalLM, **options: Any) -> CausalLM | MaskedLM:
     torch.manual_seed(5)
-    return CausalLM(ModelConfig(**{"d_model": 16, "n_layer": 2, "d_state": 4, **options})).eval()
+    return kind(ModelConfig(**{"d_model": 16, "n_layer": 2, "d_state": 4, **options})).eval()
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -160,6 +163,46 @@ def test_files_that_are_cut_or_something_else_are_refused(name: str, tmp_path: P
         import_model(tmp_path)
     with pytest.raises(CheckpointError, match="missing"):
         import_model(tmp_path / "nowhere")
+
+
+# Of each: the dialect, options of the model, what is set, what is said to be wrong with it, and a key that is accepted.
+WITHOUT_EFFECT: list[tuple[str, dict[str, Any], str, str, str]] = [
+    ("transformers", {}, "ssm_cfg.ngroups=2", "ssm_cfg.ngroups: it changes nothing", "time_step_rank"),
+    ("transformers", {}, "pad_vocab_size_multiple=8", "pad_vocab_size_multiple: it changes nothing", "vocab_size"),
+    ("transformers", {}, "n_groups=2", "n_groups: unknown key", ""),
+    ("transformers", MAMBA2, "time_step_rank=3", "time_step_rank: it changes nothing", "n_groups"),
+    ("state-spaces", {}, "ssm_cfg.ngroups=2", "ssm_cfg.ngroups: unknown key", "dt_rank"),
+    ("state-spaces", {}, "ssm_cfg.dt_min=0.1", "ssm_cfg.dt_min: it changes nothing", "ssm_cfg.dt_rank"),
+    ("state-spaces", {}, "initializer_cfg.scale=2", "initializer_cfg.scale: it changes nothing", "ssm_cfg"),
+    ("caduceus", {"bidirectional": True}, "fused_add_norm=false", "fused_add_norm: it changes nothing", "rcps"),
+    ("caduceus", {"bidirectional": True}, "complement_map=", "complement_map: it changes nothing", "rcps"),
+]
+
+
+@pytest.mark.parametrize(("dialect", "options", "said", "wrong", "accepted"), WITHOUT_EFFECT)
+@pytest.mark.parametrize("guessed", [False, True])
+def test_a_setting_without_effect_is_refused_and_the_others_are_named(
+    dialect: str,
+    options: dict[str, Any],
+    said: str,
+    wrong: str,
+    accepted: str,
+    guessed: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kind = MaskedLM if dialect == "caduceus" else CausalLM
+    export_model(small(kind, **options), tmp_path / "a", dialect)
+    if guessed:
+        (tmp_path / "a" / "config.json").unlink()
+    words = ["import", str(tmp_path / "a"), "-o", str(tmp_path / "b")]
+    assert main([*words, "--set", said]) == 2
+    error = capsys.readouterr().err
+    assert wrong in error
+    assert accepted in error.partition(wrong)[2]
+    assert error.count("\n") == 1
+    assert not (tmp_path / "b").exists()
+    assert main(words) == 0  # what nobody set may stand in config.json without an effect
 
 
 def test_the_command_refuses_what_exists_and_bad_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sequence_tables import QUICK, SMALL, rows, write_table
-from world import CliResult, RunCli, World, labelled_records, write_reference, write_vcf
+from world import SHARDS, CliResult, RunCli, Words, World, labelled_records, write_reference, write_vcf
 
+from genomamba.model.backbone import CausalLM
+from genomamba.model.config import ModelConfig
+from genomamba.model.folder import save_model
 from genomamba.pipelines.cli import main
 
 
@@ -56,3 +60,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["finetune", "sequences", "-i", str(table), "-o", str(folder / "model"), *SMALL, *QUICK]
     assert main(words) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def scoring(tmp_path_factory: pytest.TempPathFactory, genome: dict[str, str]) -> Words:
+    """A `score` without -o, in shards that are few records each, and slow enough to be caught at work."""
+    folder = tmp_path_factory.mktemp("scoring")
+    torch.manual_seed(0)
+    save_model(CausalLM(ModelConfig(d_model=16, n_layer=1, d_state=4)), folder / "model", card="", provenance={})
+    sizes = {name: len(sequence) for name, sequence in genome.items()}
+    records = labelled_records(genome)
+    source = write_vcf(folder / "in.vcf", records, sizes)
+    reference = write_reference(folder / "genome.fa", genome)
+    fixed = ("score", "-r", reference, "-m", folder / "model", "-i", source, "--window", 512, "--device", "cpu")
+    return (*fixed, "--shard-size", len(records) // SHARDS, "--batch-size", 1)

@@ -26,9 +26,9 @@ from genomamba.pipelines.attribution_pictures import Attribution, heat_map, save
 SEQUENCE = "".join(np.random.default_rng(5).choice(list("ACGT"), 60))
 
 
-def table(text: str) -> dict[tuple[int, str], float]:
+def table(text: str, column: str = "llr_nats") -> dict[tuple[int, str], float]:
     header, *rows = (line.split("\t") for line in text.splitlines())
-    assert header == ["contig", "pos", "ref", "alt", "score"]
+    assert header == ["contig", "pos", "ref", "alt", column]
     return {(int(pos), alt): float(score) for _, pos, _, alt, score in rows}
 
 
@@ -53,7 +53,7 @@ def test_scores_are_those_of_score(world: World, run_cli: RunCli, tmp_path: Path
         expected = {(record.pos, record.alts[0]): record.info[key][0] for record in scored}
     result = run_cli("attribute", *common, "--region", "s:21-32", "--batch-size", 7)
     assert result.code == 0, result.err
-    found = table(result.out)
+    found = table(result.out, "p_positive" if kind == "classifier" else "llr_nats")
     assert list(found) == list(expected)
     assert found == {at: pytest.approx(value, rel=1e-3, abs=1e-4) for at, value in expected.items()}
     assert "s:21-32: 36 substitutions scored\n" in result.err
@@ -163,7 +163,7 @@ def test_a_closed_pipe_ends_quietly(world: World) -> None:
     )
     assert done.returncode == 141
     assert re.fullmatch(r"mutating [^\n]*\n", done.stderr)
-    assert re.fullmatch(r"contig\tpos\tref\talt\tscore\nchrA\t1\t[ACGT]\t[ACGT]\t[-\d.e]+\n", done.stdout)
+    assert re.fullmatch(r"contig\tpos\tref\talt\tllr_nats\nchrA\t1\t[ACGT]\t[ACGT]\t[-\d.e]+\n", done.stdout)
 
 
 def test_the_benchmark_agrees_with_itself(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_bad_rows_are_refused_by_line(run_cli: RunCli, tmp_path: Path, made: lis
         ("--columns label=y", "table.csv: y: there is no such column; there is sequence, label, split"),
         ("--task regression", "table.csv:2: label=at: a regression needs a finite number"),
         ("--task regression --smoothing 0.1", "task: a regression has no classes"),
-        ("-r genome.fa", "reference: a BED needs labels"),
+        ("-r {table}", "reference: a BED needs labels"),
         ("--device gpu", "device=gpu: torch finds no GPU"),
         ("--augment.mutate 2", "augment.mutate=2.0: it must be at most 1"),
         ("--augment.shift -1", "augment.shift=-1: it must be at least 0"),
@@ -73,7 +73,9 @@ def test_options_that_cannot_be_are_named(
     run_cli: RunCli, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, line: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    result = run_cli("finetune", "sequences", "-i", trained / "table.csv", "-o", tmp_path / "m", *words.split())
+    table = trained / "table.csv"
+    given = words.format(table=table).split()
+    result = run_cli("finetune", "sequences", "-i", table, "-o", tmp_path / "m", *given)
     assert result.code == 2
     assert result.err.removeprefix(f"{trained}/").startswith(line), result.err
     assert result.err.count("\n") == 1

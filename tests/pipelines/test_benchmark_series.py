@@ -27,7 +27,8 @@ def series(program: Any, tmp_path: Path, found: dict[str, Any], *, models: str =
     options = argparse.Namespace(**given | {"model": None} | changed)
     start: Any = task if program.__name__ == "classification" else "lora"
     words = (start, "scratch") if program.__name__ == "classification" else (start,)
-    return program.Series(*words, options, tmp_path / models, found)
+    kind = program.TaskSeries if program.__name__ == "classification" else program.MethodSeries
+    return kind(*words, options, tmp_path / models, found)
 
 
 def names(jobs: Any) -> list[str]:
@@ -100,7 +101,7 @@ def test_results_of_another_model_are_refused(program: Any, tmp_path: Path, monk
     inputs = [tmp_path] if program.__name__ == "classification" else ["-r", fasta, "-i", variants]
     words = ["benchmark", *inputs, "--model", run, "--out", tmp_path / "out.json"]
     monkeypatch.setattr(sys, "argv", [str(word) for word in words])
-    monkeypatch.setattr(program, "side_by_side", lambda *_, **__: {})
+    monkeypatch.setattr(importlib.import_module("series"), "side_by_side", lambda *_, **__: {})
     program.main()
     program.main()
     (run / "model.safetensors").write_bytes(b"others")

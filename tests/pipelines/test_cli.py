@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from world import RunCli
+from world import HEAVY, RunCli
 
 from genomamba import __version__
 from genomamba.pipelines.cli import COMMANDS
 from genomamba.pipelines.options import PRESETS
 
 NAMES = [" ".join(name) for name in COMMANDS]
-# What --help may import: anything heavier shows up as seconds on a cold disk.
-HEAVY = {"torch", "lightning", "numpy", "pysam", "sklearn", "matplotlib", "numba"}
 
 
 @pytest.mark.parametrize("name", ["", *NAMES])

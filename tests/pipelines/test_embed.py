@@ -8,22 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from world import RunCli, World, write_reference
+from world import REGIONS, STATUS, RunCli, World, write_reference
 
 from genomamba.genome import alphabet
 from genomamba.model.backbone import MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import load_model, save_model
 from genomamba.pipelines import chosen_regions
-
-BED = """\
-chrA\t100\t160\tfirst\t0\t+
-chrA\t5\t5\tempty
-chrB\t8990\t9010\tedge
-chrZ\t1\t2\tabsent
-chrA\t300\t420\tlast\t0\t-
-"""
-STATUS = ["OK", "SKIP_ZERO_LENGTH", "EDGE", "SKIP_NO_CONTIG", "OK"]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +45,7 @@ def test_pooled_by_hand(
     world: World, both_ways: Path, run_cli: RunCli, tmp_path: Path, genome: dict[str, str], kind: str, pool: str
 ) -> None:
     model = world.pretrained if kind == "causal" else both_ways
-    (tmp_path / "x.bed").write_text(BED)
+    (tmp_path / "x.bed").write_text(REGIONS)
     words = ("embed", "-r", world.reference, "-m", model, "-b", tmp_path / "x.bed", "--pool", pool, "--edge", "pad")
     windows = [50, 1000] if kind == "causal" else [1000]  # shorter and longer than the regions
     tables = []

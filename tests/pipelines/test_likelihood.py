@@ -166,7 +166,7 @@ def test_a_table_keeps_overlaps_and_duplicates_in_order(world: World, run_cli: R
         (("--region", "chrA:5"), "region=chrA:5: a position alone is ambiguous"),
         (("--region", "chrQ"), "region=chrQ: contig 'chrQ' is unknown"),
         (("--region", "chrA:9000-10001"), "end=10001: the region passes the end of chrA, which has 10000 bases"),
-        (("--region", "chrA", "-b", "x.bed"), "region: regions are named already by --regions"),
+        (("--region", "chrA", "-b", __file__), "region: regions are named already by --regions"),
         (("--hide-every", "1"), "hide_every=1: it must be at least 2"),
         (("--window", "1"), "window=1: it must be at least 2"),
     ],

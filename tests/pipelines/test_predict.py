@@ -12,22 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor
-from world import RunCli, World, write_reference
+from world import REGIONS, STATUS, RunCli, World, write_reference
 
 from genomamba.genome import alphabet
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import load_model, save_model
 from genomamba.model.sequence_heads import SequenceModel, TokenModel
 from genomamba.pipelines import chosen_regions
-
-BED = """\
-chrA\t100\t160\tfirst\t0\t+
-chrA\t5\t5\tempty
-chrB\t8990\t9010\tedge
-chrZ\t1\t2\tabsent
-chrA\t300\t420\tlast\t0\t-
-"""
-STATUS = ["OK", "SKIP_ZERO_LENGTH", "EDGE", "SKIP_NO_CONTIG", "OK"]
 
 
 def sequence_model(folder: Path, classes: Sequence[str]) -> SequenceModel:
@@ -77,7 +68,7 @@ def test_every_record_has_its_row(
     classes: tuple[str, ...],
 ) -> None:
     model = sequence_model(tmp_path / "m", classes)
-    (tmp_path / "x.bed").write_text(BED)
+    (tmp_path / "x.bed").write_text(REGIONS)
     words = ("predict", "-r", world.reference, "-m", tmp_path / "m", "-b", tmp_path / "x.bed", "--edge", "pad")
     result = run_cli(*words, "--batch-size", 2)
     assert result.code == 0, result.err
@@ -218,18 +209,27 @@ def test_a_closed_pipe_ends_quietly(run_cli: RunCli, tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 2
 
 
-@pytest.mark.parametrize(("classes", "target"), [(("no", "yes"), None), (("a", "b", "c"), "b"), ((), None)])
+@pytest.mark.parametrize(
+    ("classes", "target", "column", "label"),
+    [
+        (("no", "yes"), None, "change_of_log_odds_nats_yes", "log-odds of yes, nats"),
+        (("a", "b", "c"), "b", "change_of_log_odds_nats_b", "log-odds of b, nats"),
+        ((), None, "change_of_value", "the value"),
+    ],
+)
 @torch.no_grad()
-def test_attribute_scores_the_change_of_an_answer(
-    run_cli: RunCli, tmp_path: Path, classes: tuple[str, ...], target: str | None
+def test_attribute_scores_the_change_of_an_answer_and_names_it(
+    run_cli: RunCli, tmp_path: Path, classes: tuple[str, ...], target: str | None, column: str, label: str
 ) -> None:
     model = sequence_model(tmp_path / "m", classes)
     sequence = "ACGTNTGACC"
     write_reference(tmp_path / "s.fa", {"s": sequence})
     words = ["attribute", "-r", tmp_path / "s.fa", "-m", tmp_path / "m", "--region", "s", "--batch-size", 7]
-    result = run_cli(*words, *(("--target", target) if target else ()), "--logo", tmp_path / "logo.svg")
+    pictures = ("--logo", tmp_path / "logo.svg", "--heatmap", tmp_path / "map.svg")
+    result = run_cli(*words, *(("--target", target) if target else ()), *pictures)
     assert result.code == 0, result.err
-    assert (tmp_path / "logo.svg").exists()
+    assert f"<!-- mean loss of {label} -->" in (tmp_path / "logo.svg").read_text()
+    assert f"<!-- change of {label} -->" in (tmp_path / "map.svg").read_text()
 
     def answer(text: str) -> float:
         outputs = model(ids_of(text)).double()
@@ -238,7 +238,8 @@ def test_attribute_scores_the_change_of_an_answer(
         p = model.probabilities(outputs)[0].double()
         return float(torch.logit(p[classes.index(target) if target else 1]))
 
-    rows = [line.split("\t") for line in result.out.splitlines()[1:]]
+    header, *rows = [line.split("\t") for line in result.out.splitlines()]
+    assert header == ["contig", "pos", "ref", "alt", column]
     assert len(rows) == 27
     for _, pos, ref, alt, score in rows:
         at = int(pos) - 1

@@ -15,42 +15,25 @@ from typing import Any
 import pytest
 import torch
 from cli_process import descendants
-from world import RunCli, labelled_records, write_reference, write_vcf
+from world import SHARDS, RunCli, Words
 
 from genomamba.errors import ConfigError
-from genomamba.model.backbone import CausalLM
-from genomamba.model.config import ModelConfig
-from genomamba.model.folder import save_model
 from genomamba.pipelines import device_engine
 from genomamba.pipelines.device_engine import score_on_devices
-from genomamba.pipelines.score import each_device
+from genomamba.pipelines.score_job import each_device
 from genomamba.pipelines.shard_scorer import Recipe, RemoteError
 from genomamba.pipelines.shards import work_folder
 from genomamba.scoring.causal_alleles import CausalAlleles, Rows
 
-SHARDS = 32
-Words = tuple[object, ...]
 WORK = device_engine._work
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory, genome: dict[str, str]) -> Words:
-    folder = tmp_path_factory.mktemp("inputs")
-    torch.manual_seed(0)
-    save_model(CausalLM(ModelConfig(d_model=16, n_layer=1, d_state=4)), folder / "model", card="", provenance={})
-    sizes = {name: len(sequence) for name, sequence in genome.items()}
-    source = write_vcf(folder / "in.vcf", labelled_records(genome), sizes)
-    reference = write_reference(folder / "genome.fa", genome)
-    fixed = ("score", "-r", reference, "-m", folder / "model", "-i", source, "--window", 512, "--device", "cpu")
-    return (*fixed, "--shard-size", 160 // SHARDS, "--batch-size", 1)  # slow enough to be caught at work
-
-
-@pytest.fixture(scope="module")
-def alone(words: Words, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def alone(scoring: Words, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     from genomamba.pipelines.cli import main
 
     out = tmp_path_factory.mktemp("alone") / "out.vcf.gz"
-    assert main([str(word) for word in (*words, "-o", out)]) == 0
+    assert main([str(word) for word in (*scoring, "-o", out)]) == 0
     return out.read_bytes()
 
 
@@ -58,9 +41,9 @@ def workers(pid: int) -> list[int]:
     return [child for child, name in descendants(pid) if "spawn_main" in name]
 
 
-def test_two_processes_write_what_one_writes(words: Words, alone: bytes, run_cli: RunCli, tmp_path: Path) -> None:
+def test_two_processes_write_what_one_writes(scoring: Words, alone: bytes, run_cli: RunCli, tmp_path: Path) -> None:
     out = tmp_path / "out.vcf.gz"
-    result = run_cli(*words, "-o", out, "--devices", 2)
+    result = run_cli(*scoring, "-o", out, "--devices", 2)
     assert result.code == 0, result.err
     assert "on 2 devices" in result.err
     assert out.read_bytes() == alone
@@ -70,10 +53,10 @@ def test_two_processes_write_what_one_writes(words: Words, alone: bytes, run_cli
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the process to kill in /proc")
 @pytest.mark.parametrize(("victim", "then"), [("one of two", 2), ("the first process", 1)])
 def test_killed_and_resumed(
-    victim: str, then: int, words: Words, alone: bytes, run_cli: RunCli, tmp_path: Path
+    victim: str, then: int, scoring: Words, alone: bytes, run_cli: RunCli, tmp_path: Path
 ) -> None:
     out, log = tmp_path / "out.vcf.gz", tmp_path / "log"
-    command = [sys.executable, "-m", "genomamba", *words, "-o", out, "--devices", 2]
+    command = [sys.executable, "-m", "genomamba", *scoring, "-o", out, "--devices", 2]
     with log.open("w") as stream:
         process = subprocess.Popen([str(word) for word in command], stderr=stream, start_new_session=True)
     try:
@@ -100,14 +83,14 @@ def test_killed_and_resumed(
     done = len(list(work_folder(str(out)).glob("shard-*.json")))
     assert 2 <= done < SHARDS
     assert not out.exists()
-    result = run_cli(*words, "-o", out, "--devices", then, "--resume")
+    result = run_cli(*scoring, "-o", out, "--devices", then, "--resume")
     assert result.code == 0, result.err
     assert out.read_bytes() == alone
     assert not work_folder(str(out)).exists()
 
 
-def test_what_a_process_raises_is_raised_here(words: Words, tmp_path: Path) -> None:
-    recipe = Recipe(str(tmp_path / "nowhere"), str(words[2]), False, {}, "cpu", {"window": 64, "batch_size": 1})
+def test_what_a_process_raises_is_raised_here(scoring: Words, tmp_path: Path) -> None:
+    recipe = Recipe(str(tmp_path / "nowhere"), str(scoring[2]), False, {}, "cpu", {"window": 64, "batch_size": 1})
     with pytest.raises(RemoteError, match=r"nowhere.*it is missing") as caught:
         score_on_devices(recipe, [(0, [])], lambda *_: None, ["cpu"])
     assert caught.value.exit_code == 2
@@ -127,10 +110,10 @@ def cramped(*args: Any) -> None:
 
 
 def test_batches_that_were_halved_elsewhere_are_told(
-    words: Words, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scoring: Words, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device_engine, "_work", cramped)
-    given = (*words, "--window", 64, "--shard-size", 80, "--batch-size", "auto", "--devices", 2)
+    given = (*scoring, "--window", 64, "--shard-size", 80, "--batch-size", "auto", "--devices", 2)
     result = run_cli(*given, "-o", tmp_path / "out.vcf")
     assert result.code == 0, result.err
     told = re.search(r"batches of (\d+) did not fit the memory; they were halved to (\d+)\n", result.err)
@@ -138,7 +121,7 @@ def test_batches_that_were_halved_elsewhere_are_told(
     assert 1 <= int(told[2]) <= 8 < int(told[1])
 
 
-def test_a_process_that_cannot_start_leaves_none(words: Words, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_start_leaves_none(scoring: Words, monkeypatch: pytest.MonkeyPatch) -> None:
     start, begun = SpawnProcess.start, []
 
     def second_fails(self: SpawnProcess) -> None:
@@ -174,16 +157,16 @@ def test_which_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         (("-o", "o.vcf", "--engine", "ray"), "devices=2: Ray has actors; give --ray-actors\n"),
     ],
 )
-def test_what_devices_do_not_go_with(more: Words, line: str, words: Words, run_cli: RunCli) -> None:
-    result = run_cli(*words, *more, "--devices", 2)
+def test_what_devices_do_not_go_with(more: Words, line: str, scoring: Words, run_cli: RunCli) -> None:
+    result = run_cli(*scoring, *more, "--devices", 2)
     assert (result.code, result.err) == (2, line)
 
 
 @pytest.mark.gpu
-def test_two_gpus_write_what_one_writes(words: Words, run_cli: RunCli, tmp_path: Path) -> None:
+def test_two_gpus_write_what_one_writes(scoring: Words, run_cli: RunCli, tmp_path: Path) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("there is one GPU")
-    given = [word if word != "cpu" else "gpu" for word in words]
+    given = [word if word != "cpu" else "gpu" for word in scoring]
     for name, devices in (("one.vcf", 1), ("two.vcf", "auto")):
         result = run_cli(*given, "-o", tmp_path / name, "--devices", devices)
         assert result.code == 0, result.err

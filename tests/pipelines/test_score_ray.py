@@ -16,12 +16,9 @@ import numpy as np
 import pytest
 import torch
 from cli_process import descendants
-from world import RunCli, labelled_records, write_reference, write_vcf
+from world import RunCli, Words
 
 from genomamba.data.vcf import VcfReader
-from genomamba.model.backbone import CausalLM
-from genomamba.model.config import ModelConfig
-from genomamba.model.folder import save_model
 from genomamba.pipelines.ray_engine import Actor
 from genomamba.pipelines.shard_scorer import Recipe
 from genomamba.pipelines.shards import work_folder
@@ -30,28 +27,15 @@ from genomamba.scoring.causal_alleles import CausalAlleles, Rows
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install -e '.[ray]'"
 )
-Words = tuple[object, ...]
-
-
-@pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory, genome: dict[str, str]) -> Words:
-    folder = tmp_path_factory.mktemp("inputs")
-    torch.manual_seed(0)
-    save_model(CausalLM(ModelConfig(d_model=16, n_layer=1, d_state=4)), folder / "model", card="", provenance={})
-    sizes = {name: len(sequence) for name, sequence in genome.items()}
-    source = write_vcf(folder / "in.vcf", labelled_records(genome), sizes)
-    reference = write_reference(folder / "genome.fa", genome)
-    fixed = ("score", "-r", reference, "-m", folder / "model", "-i", source, "--window", 512, "--device", "cpu")
-    return (*fixed, "--shard-size", 5, "--batch-size", 1)  # slow enough to be caught at work
 
 
 @needs_ray
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the worker to kill in /proc")
 @pytest.mark.timeout(240)
-def test_a_killed_worker_costs_nothing_but_time(words: Words, run_cli: RunCli, tmp_path: Path) -> None:
+def test_a_killed_worker_costs_nothing_but_time(scoring: Words, run_cli: RunCli, tmp_path: Path) -> None:
     here, there = tmp_path / "here.vcf", tmp_path / "there.vcf"
-    assert run_cli(*words, "-o", here).code == 0
-    command = [sys.executable, "-m", "genomamba", *words, "-o", there, "--engine", "ray", "--ray-actors", 1]
+    assert run_cli(*scoring, "-o", here).code == 0
+    command = [sys.executable, "-m", "genomamba", *scoring, "-o", there, "--engine", "ray", "--ray-actors", 1]
     log = tmp_path / "log"
     with log.open("w") as stream:
         process = subprocess.Popen([str(word) for word in command], stderr=stream, start_new_session=True)
@@ -75,7 +59,7 @@ def test_a_killed_worker_costs_nothing_but_time(words: Words, run_cli: RunCli, t
     assert not work_folder(str(there)).exists()
 
 
-def test_an_actor_tells_of_batches_that_were_halved(words: Words, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_actor_tells_of_batches_that_were_halved(scoring: Words, monkeypatch: pytest.MonkeyPatch) -> None:
     fits = CausalAlleles.__call__
 
     def small(self: CausalAlleles, rows: Rows) -> torch.Tensor:
@@ -84,7 +68,7 @@ def test_an_actor_tells_of_batches_that_were_halved(words: Words, monkeypatch: p
         return fits(self, rows)
 
     monkeypatch.setattr(CausalAlleles, "__call__", small)
-    given = dict(zip(words[1::2], words[2::2], strict=True))
+    given = dict(zip(scoring[1::2], scoring[2::2], strict=True))
     options = {"window": 64, "batch_size": None}
     recipe = Recipe(str(given["-m"]), str(given["-r"]), False, {"chrA": "chrA", "chrB": "chrB"}, "cpu", options)
     with VcfReader(str(given["-i"])) as reader:
@@ -96,23 +80,23 @@ def test_an_actor_tells_of_batches_that_were_halved(words: Words, monkeypatch: p
 
 
 @needs_ray
-def test_a_cluster_that_is_not_there(words: Words, run_cli: RunCli, tmp_path: Path) -> None:
-    result = run_cli(*words, "-o", tmp_path / "o.vcf", "--engine", "ray", "--ray-address", "127.0.0.1:1")
+def test_a_cluster_that_is_not_there(scoring: Words, run_cli: RunCli, tmp_path: Path) -> None:
+    result = run_cli(*scoring, "-o", tmp_path / "o.vcf", "--engine", "ray", "--ray-address", "127.0.0.1:1")
     assert result.code == 2
     assert result.err.splitlines()[-1].startswith("ray_address=127.0.0.1:1: Ray cannot be started or reached there")
     assert not list(tmp_path.iterdir())
 
 
-def test_stdout_keeps_no_shards(words: Words, run_cli: RunCli) -> None:
-    result = run_cli(*words, "-o", "-", "--engine", "ray")
+def test_stdout_keeps_no_shards(scoring: Words, run_cli: RunCli) -> None:
+    result = run_cli(*scoring, "-o", "-", "--engine", "ray")
     assert (result.code, result.err) == (2, "engine=ray: stdout keeps no shards; give a file as -o\n")
 
 
 def test_without_ray_it_says_what_to_install(
-    words: Words, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scoring: Words, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    result = run_cli(*words, "-o", tmp_path / "o.vcf", "--engine", "ray")
+    result = run_cli(*scoring, "-o", tmp_path / "o.vcf", "--engine", "ray")
     assert result.code == 2
     assert result.err.splitlines()[-1] == "engine=ray: Ray is not installed; run `pip install -e '.[ray]'`"
     assert not list(tmp_path.iterdir())

@@ -168,6 +168,31 @@ def test_a_run_takes_its_place_without_the_folders_of_the_machine(world: World, 
     assert provenance["shipped"]["version"] == 2
 
 
+def test_one_that_is_killed_before_the_old_model_is_gone_leaves_the_new_one_shipping(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship(world.pretrained, "tiny-v9", "genomamba pretrain", tmp_path)
+    remove = shutil.rmtree
+
+    def killed(folder: Path, *args: object, **more: object) -> None:
+        if folder == tmp_path / "tiny-v9":
+            raise KeyboardInterrupt
+        remove(folder, *args, **more)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ship(world.pretrained, "tiny-v10", "genomamba pretrain", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny-v10", "tiny-v9"]
+    assert shipped_model(tmp_path).name == "tiny-v10"
+    with pytest.raises(CheckpointError, match="tiny-v10 ships already; take a new version"):
+        ship(world.pretrained, "tiny-v9", "genomamba pretrain", tmp_path)
+    (tmp_path / "tiny-v9" / "config.json").unlink()  # as where it was killed amid the removal
+    (tmp_path / ".ship.left").mkdir()
+    ship(world.pretrained, "tiny-v11", "genomamba pretrain", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny-v11"]
+
+
 def test_nor_with_those_of_its_other_inputs(world: World, run_cli: RunCli, tmp_path: Path) -> None:
     run, target, secret = tmp_path / "run", tmp_path / "target", tmp_path / "secret"
     secret.mkdir()

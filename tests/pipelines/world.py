@@ -15,8 +15,23 @@ class CliResult(NamedTuple):
     err: str
 
 
-RunCli = Callable[..., CliResult]
+# What --help and mistakes in paths must do without: on a cold disk each of these takes seconds.
+HEAVY = {"torch", "lightning", "numpy", "pysam", "sklearn", "matplotlib", "numba"}
 
+RunCli = Callable[..., CliResult]
+Words = tuple[object, ...]
+
+
+SHARDS = 32  # of what the fixture `scoring` scores
+# A BED, and what becomes of each of its lines.
+REGIONS = """\
+chrA\t100\t160\tfirst\t0\t+
+chrA\t5\t5\tempty
+chrB\t8990\t9010\tedge
+chrZ\t1\t2\tabsent
+chrA\t300\t420\tlast\t0\t-
+"""
+STATUS = ["OK", "SKIP_ZERO_LENGTH", "EDGE", "SKIP_NO_CONTIG", "OK"]
 
 GENES = {"AAA1": ("chrA", 1_000), "BBB2": ("chrA", 6_000), "CCC3": ("chrB", 1_000), "DDD4": ("chrB", 5_000)}
 

@@ -12,10 +12,14 @@ from pathlib import Path
 SHIPPED = "shipped"
 
 
-def shipped_model() -> Path:
-    """Its folder, which may be read-only."""
-    (config,) = Path(__file__).parent.glob("*/config.json")
-    return config.parent
+def shipped_model(place: Path = Path(__file__).parent) -> Path:
+    """Its folder, which may be read-only: of several, which only a replacement that was killed leaves, the newest."""
+    return max((config.parent for config in place.glob("*/config.json")), key=version_of)
+
+
+def version_of(folder: Path) -> int:
+    """The version that its name ends with."""
+    return int(folder.name.rpartition("-v")[2])
 
 
 def located(path: str | PathLike[str]) -> Path:

@@ -3,7 +3,8 @@
     python -m genomamba.model.pretrained.ship runs/small --name genomamba-small-v1 --command "genomamba pretrain ..."
 
 What tells of the machine that trained it, the folders of its files, is left out; everything else of the run folder's
-model stays as it is. The model that shipped before is removed when the new one is whole.
+model stays as it is. The model that shipped before is removed when the new one is whole; what a kill leaves of it goes
+the next time.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from genomamba.errors import CheckpointError
 from genomamba.files import whole_file
 from genomamba.model.backbone import CausalLM
 from genomamba.model.folder import CARD, CONFIG, PROVENANCE, WEIGHTS, load_model, weights_fingerprint
+from genomamba.model.pretrained import version_of
 
 MOST_BYTES = 6_000_000
 REGIONS = ("training.bed", "valid.bed")
 PATHS = ("output", "regions", "valid_bed", "test_bed")  # options of `pretrain`, besides the genomes and --init
-NAME = re.compile(r"[a-z0-9-]+-v(\d+)")
+NAME = re.compile(r"[a-z0-9-]+-v\d+")
+PLACE = ".ship."  # begins the name of the folder in which a model is put together
 
 
 def main() -> None:
@@ -41,13 +44,14 @@ def ship(run: Path, name: str, command: str, target: Path) -> Path:
     """Makes ``target/name`` of the run; returns it.
 
     Raises:
-        CheckpointError: the run is no causal model, or too large; or the name has no version, or is taken.
+        CheckpointError: the run is no causal model, or too large; or the name has no version, or one that is not new.
     """
-    version = NAME.fullmatch(name)
-    if version is None:
+    if NAME.fullmatch(name) is None:
         raise CheckpointError("it does not end with a version", "write it like genomamba-small-v1", field=name)
-    if (target / name).exists():
-        raise CheckpointError("it ships already", "take a new version", field=name)
+    version, before = version_of(Path(name)), [path for path in target.iterdir() if NAME.fullmatch(path.name)]
+    newest = max(before, key=version_of, default=None)
+    if newest is not None and version <= version_of(newest):  # of two, the newer is taken for the one that ships
+        raise CheckpointError(f"{newest.name} ships already", "take a new version", field=name)
     if not isinstance(load_model(run), CausalLM):
         raise CheckpointError("it is no causal language model", "give a run folder of `pretrain`", file=run)
     if (size := (run / WEIGHTS).stat().st_size) > MOST_BYTES:
@@ -57,10 +61,11 @@ def ship(run: Path, name: str, command: str, target: Path) -> Path:
     card = (run / CARD).read_text(encoding="utf-8").replace(made["reference"]["path"], ", ".join(map(_file, genomes)))
     if init is not None:
         card = card.replace(f"from the weights of `{init}`", f"from the weights of `{_origin(made)}`")
-    shipped = {"name": name, "version": int(version[1]), "sha256": weights_fingerprint(run), "command": command}
+    shipped = {"name": name, "version": version, "sha256": weights_fingerprint(run), "command": command}
     made = {"shipped": shipped, **_without_folders(made)}
-    before = [config.parent for config in target.glob(f"*/{CONFIG}")]
-    with tempfile.TemporaryDirectory(prefix=".ship.", dir=target) as place:
+    for left in target.glob(f"{PLACE}*"):  # by one that was killed
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=PLACE, dir=target) as place:
         folder = Path(place) / name  # too deep to be taken for the model that ships
         folder.mkdir()
         for kept in (WEIGHTS, *REGIONS, CONFIG):

@@ -1,0 +1,50 @@
+"""The paths among a command's options, looked at before anything that takes seconds to import."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from genomamba.data.compressed import check_there
+from genomamba.errors import UserError
+from genomamba.files import refuse_existing
+from genomamba.interop.hub import check_source
+from genomamba.model.folder_files import check_whole
+from genomamba.model.pretrained import located
+from genomamba.pipelines.run_folder import check_free
+
+
+def check_paths(config: Any) -> None:
+    """Whether inputs exist and outputs do not; commands find out themselves what is wrong with what is there.
+
+    Args:
+        config: of a command; `option` says which of its fields are paths.
+
+    Raises:
+        OutputError: an output exists, without ``force``, or cannot be made where it is to be.
+        UserError: an input is missing.
+    """
+    force, goes_on = getattr(config, "force", False), getattr(config, "resume", False)
+    inputs = [(kind, str(located(path)) if kind != "file" else path) for kind, path in _paths(config, "reads")]
+    for kind, path in _paths(config, "writes"):
+        if kind == "file":
+            refuse_existing(path, force=force)
+        elif not goes_on:
+            check_free(path, force=force, inputs=[path for _, path in inputs])
+    for kind, path in inputs:
+        if kind == "file":
+            check_there(path, UserError)
+        elif kind == "model":
+            check_whole(path)
+        elif not goes_on:  # a run may no longer need what it started from
+            check_source(path)
+
+
+def _paths(config: Any, role: str) -> Iterator[tuple[str, str]]:
+    """Kind and path, but for what is not given and the standard streams."""
+    for field in dataclasses.fields(config):
+        kind, value = field.metadata[role], getattr(config, field.name)
+        if kind is not None and value is not None:
+            paths = value if isinstance(value, list) else [value]
+            yield from ((kind, path) for path in paths if path != "-")

@@ -1,0 +1,100 @@
+"""A path that is missing, or taken, is told at once: before torch, which takes seconds, is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from world import HEAVY, RunCli
+
+from genomamba.errors import CheckpointError
+from genomamba.interop.hub import check_source
+from genomamba.pipelines.cli import COMMANDS
+
+MISSING = "no such file; check the path and its permissions"
+NO_MODEL = "it is missing; give -m a folder that `genomamba pretrain` or `finetune` wrote"
+NO_CHECKPOINT = "it is missing; give a checkpoint's folder or file"
+EXISTS = "the output exists; choose another -o, or pass --force to replace it"
+NOT_EMPTY = "the folder exists and is not empty; choose another -o, or pass --force to replace it"
+# {no} is in no folder; {fa} and {bed} are files, {out} is one too, {run} a folder with something in it, {new} nothing.
+CASES = [
+    ("index {no}", f"{{no}}: {MISSING}"),
+    ("pretrain -r {fa} {no} -o {new}", f"{{no}}: {MISSING}"),
+    ("pretrain -r {fa} --valid-bed {no} -o {new}", f"{{no}}: {MISSING}"),
+    ("pretrain -r {fa} --init {no} -o {new}", f"{{no}}: {NO_CHECKPOINT}"),
+    ("pretrain -r {fa} -o {run}", f"{{run}}: {NOT_EMPTY}"),
+    ("pretrain -r {no} -o {run} --resume", f"{{no}}: {MISSING}"),
+    ("plan --init {no}", f"{{no}}: {NO_CHECKPOINT}"),
+    ("plan -o {out}", f"{{out}}: {EXISTS}"),
+    ("demo -o {run}", f"{{run}}: {NOT_EMPTY}"),
+    ("finetune variants -r {fa} -i {bed} -m {no} -o {new}", f"{{no}}/config.json: {NO_MODEL}"),
+    ("finetune variants -r {fa} -i {no} -m shipped -o {new}", f"{{no}}: {MISSING}"),
+    ("finetune variants -r {fa} -i {bed} -o {folder}", "{folder}: the input {fa} lies in it; choose another -o"),
+    ("finetune sequences -i {no} -o {new}", f"{{no}}: {MISSING}"),
+    ("finetune sequences -i {bed} --labels {no} -o {new}", f"{{no}}: {MISSING}"),
+    ("predict -r {no} -m shipped", f"{{no}}: {MISSING}"),
+    ("predict -r {fa} -m {run}", f"{{run}}/config.json: {NO_MODEL}"),
+    ("score -r {fa} -i {no} -o {new}", f"{{no}}: {MISSING}"),
+    ("score -r {fa} -i - -m {no} -o -", f"{{no}}/config.json: {NO_MODEL}"),
+    ("score -r {fa} -i {bed} -o {out}", f"{{out}}: {EXISTS}"),
+    ("score -r {fa} -i {bed} -o - --summary {out}", f"{{out}}: {EXISTS}"),
+    ("evaluate variants -r {fa} -i {bed} -m {no}", f"{{no}}/config.json: {NO_MODEL}"),
+    ("evaluate sequences -i {bed} -m shipped --predictions {out}", f"{{out}}: {EXISTS}"),
+    ("evaluate regions -r {fa} -b {no}", f"{{no}}: {MISSING}"),
+    ("likelihood -r {no}", f"{{no}}: {MISSING}"),
+    ("likelihood -r {fa} -o {no}/x.bw", "{no}/x.bw: there is no such folder to write it to; make the folder, or"),
+    ("attribute -r {fa} --region x -m {no}", f"{{no}}: {NO_CHECKPOINT}"),
+    ("attribute -r {fa} --region x --heatmap {out}", f"{{out}}: {EXISTS}"),
+    ("embed -r {fa} -b {no} -o {new}", f"{{no}}: {MISSING}"),
+    ("generate -o {out}", f"{{out}}: {EXISTS}"),
+    ("import {no} -o {new}", f"{{no}}: {NO_CHECKPOINT}"),
+    ("import {run} -o {new} --original-config {no}", f"{{no}}: {MISSING}"),
+    ("export -m {no} --to caduceus -o {new}", f"{{no}}: {NO_CHECKPOINT}"),
+    ("report -m shipped -e {no} -o {new}", f"{{no}}: {MISSING}"),
+]
+
+
+def test_every_command_with_a_path_is_among_the_cases() -> None:
+    known = {name for name in COMMANDS for words, _ in CASES if tuple(words.split()[: len(name)]) == name}
+    assert known == COMMANDS.keys() - {("info",)}
+
+
+def test_a_path_that_is_missing_or_taken_is_told_before_torch_is_imported(tmp_path: Path) -> None:
+    """One process for all, since each must leave nothing heavy behind."""
+    folder = tmp_path / "given"
+    (folder / "run").mkdir(parents=True)
+    names = {"fa": "g.fa", "bed": "b.bed", "out": "o.tsv", "run": "run", "no": "nowhere", "new": "new"}
+    places = {name: str(folder / file) for name, file in names.items()} | {"folder": str(folder)}
+    (folder / "run" / "x").write_text("x")
+    for name in ("fa", "bed", "out"):
+        Path(places[name]).write_text("x")
+    before = sorted(folder.rglob("*"))
+    program = (
+        "import contextlib, io, sys\n"
+        "from genomamba.pipelines.cli import main\n"
+        f"for words in {[words.format(**places).split() for words, _ in CASES]!r}:\n"
+        "    with contextlib.redirect_stderr(io.StringIO()) as errors:\n"
+        "        code = main(words)\n"
+        f"    print(code, sorted({HEAVY!r} & set(sys.modules)), errors.getvalue(), end='')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(CASES)
+    for line, (words, expected) in zip(lines, CASES, strict=True):
+        assert line.startswith(f"2 [] {expected.format(**places)}"), words
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_plan_looks_at_no_data(run_cli: RunCli) -> None:
+    small = "--model.d_model 16 --model.n_layer 1 --window 64 --batch-size 2"
+    result = run_cli(*f"plan --on cpu -r no.fa --regions no.bed --valid-bed no.bed --test-bed no.bed {small}".split())
+    assert result.code == 0, result.err
+
+
+def test_a_name_on_the_hub_is_not_a_missing_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_source("owner/name")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CheckpointError, match=r"checkpoint=owner/name: .* install genomamba\[hf\]"):
+        check_source("owner/name")
