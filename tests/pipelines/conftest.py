@@ -10,6 +10,13 @@ from sequence_tables import QUICK, SMALL, rows, write_table
 from world import CliResult, RunCli, World, labelled_records, write_reference, write_vcf
 
 from genomamba.pipelines.cli import main
+from genomamba.scoring import metrics
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an interval the commands show that it is the one computed; its coverage is tested where it is computed."""
+    monkeypatch.setattr(metrics, "BOOTSTRAPS", 10)
 
 
 @pytest.fixture
