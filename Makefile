@@ -4,6 +4,8 @@ BIN := .venv/bin
 # Without an NVIDIA driver the tested CPU versions are installed; with one, the ordinary CUDA build of torch.
 HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(HAS_GPU),,-c constraints/cpu.txt)
+# Tests run side by side, each file in one process; those of a GPU, one after the other, for they share its memory.
+WORKERS ?= $(if $(HAS_GPU),0,2)
 
 .PHONY: demo test check test-gpu bench format clean
 
@@ -11,7 +13,7 @@ demo: .venv/installed
 	$(BIN)/genomamba demo --force
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: .venv/installed-test
 	$(BIN)/ruff format --check .

@@ -151,7 +151,8 @@ class ReferenceWindows(LightningDataModule):
         return self._loader(self.validation, batch_sampler=batches)
 
     def _loader(self, data: Dataset, **kwargs: Any) -> DataLoader:
-        gc.collect()  # before workers are forked; see `begin_worker`
+        if self.workers:
+            gc.collect()  # before they are forked; see `begin_worker`
         return DataLoader(
             data,
             collate_fn=collate_samples,

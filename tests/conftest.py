@@ -8,11 +8,13 @@ import signal
 
 import hypothesis
 import pytest
-import torch
 
+# Before anything imports torch or triton, and for every process that a test starts.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a thread that waits leaves its core to the other workers
 if shutil.which("nvidia-smi") is None:
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything imports triton
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
+import torch
 
 # The same examples in every run: a green run stays green until the code changes.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)

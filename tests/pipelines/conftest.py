@@ -14,6 +14,13 @@ from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
 from genomamba.pipelines.cli import main
+from genomamba.scoring import metrics
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an interval the commands show that it is the one computed; its coverage is tested where it is computed."""
+    monkeypatch.setattr(metrics, "BOOTSTRAPS", 10)
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_bad_options_are_refused_in_one_line(world: World, run_cli: RunCli, word
 
 
 def test_a_closed_pipe_ends_quietly(world: World) -> None:
-    words = f"attribute -r {world.reference} -m {world.pretrained} --region chrA:1-5000 --window 2 --horizon 1"
+    words = f"attribute -r {world.reference} -m {world.pretrained} --region chrA:1-2000 --window 2 --horizon 1"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {sys.executable} -m genomamba {words} --device cpu | head -n 2"],
         capture_output=True,
@@ -162,7 +162,7 @@ def test_a_closed_pipe_ends_quietly(world: World) -> None:
         check=False,
     )
     assert done.returncode == 141
-    assert re.fullmatch(r"mutating [^\n]*\n", done.stderr)
+    assert re.fullmatch(r"(mutating [^\n]*\n)+", done.stderr)  # of progress, more than one where it is slow
     assert re.fullmatch(r"contig\tpos\tref\talt\tllr_nats\nchrA\t1\t[ACGT]\t[ACGT]\t[-\d.e]+\n", done.stdout)
 
 

@@ -14,13 +14,6 @@ import torch
 from sequence_tables import SMALL, rows, write_table
 from world import RunCli, World, write_reference
 
-from genomamba.scoring import metrics
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "BOOTSTRAPS", 10)
-
 
 def bad_rows() -> Iterator[tuple[str, list[tuple[str, ...]], str]]:
     good = rows()

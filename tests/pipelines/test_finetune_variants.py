@@ -16,15 +16,9 @@ from world import RunCli, World
 
 import genomamba
 from genomamba.model.heads import VariantClassifier
-from genomamba.scoring import metrics
 
 GENES = "--train AAA1 BBB2 --valid CCC3 --test DDD4".split()
 QUICK = "--window 64 --batch-size 16 --epochs 3 --optimizer.lr 1e-2 --device cpu".split()
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "BOOTSTRAPS", 10)
 
 
 @pytest.fixture(scope="module")

@@ -90,4 +90,4 @@ def test_a_closed_pipe_ends_quietly(world: World) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (141, ">sequence_1 prompt=1 seed=0\n")
-    assert done.stderr == ""
+    assert re.fullmatch(r"(drawing [^\n]*\n)*", done.stderr)  # progress, where it is slow

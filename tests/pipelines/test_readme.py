@@ -14,8 +14,6 @@ import pysam
 import pytest
 from world import RunCli, labelled_records, write_reference, write_vcf
 
-from genomamba.scoring import metrics
-
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GENES = {"AAA1": "BRCA2", "BBB2": "PALB2", "CCC3": "TP53", "DDD4": "BRCA1"}
@@ -80,7 +78,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(golden / "mamba2.safetensors", tmp_path / "weights.safetensors")
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(metrics, "BOOTSTRAPS", 10)
     return tmp_path
 
 

@@ -25,12 +25,6 @@ from genomamba.model.backbone import MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
 from genomamba.model.sequence_heads import SequenceModel
-from genomamba.scoring import metrics
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "BOOTSTRAPS", 10)
 
 
 def test_classes_are_learned_and_measured(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
