@@ -36,12 +36,17 @@ def main() -> None:
     backward = {"NP": 16, "N": planned.backward_tile, "BD": cut.LANES, "WIDTH": 512, "K": keep, **FLAGS}
     gated = {"Z_ROW": 2, "HAS_SKIP": True, "HAS_GATE": True}
     ends = {"FIRST": True, "LAST": True}
-    out = {"HAS_Y": True, "DZ_ROW": 2, "ASM": True}
+    out = {"HAS_Y": True, "DZ_ROW": 2, "ASM": True, "ADD": False}
     print("| kernel | registers | stack | instructions | exp2 and the like |\n|---|---:|---:|---:|---:|")
     show("state", triton_forward.state_kernel, forward, unroll * tile)
     for fine in (False, True):
         name = "output, keeping fine states" if fine else "output"
-        show(name, triton_forward.output_kernel, forward | gated | ends | {"KEEP": False, "FINE": fine}, unroll * tile)
+        show(
+            name,
+            triton_forward.output_kernel,
+            forward | gated | ends | {"KEEP": False, "FINE": fine, "ADD": False},
+            unroll * tile,
+        )
     rebuild = backward | gated | {"U": planned.rebuild_unroll}
     most = planned.rebuild_registers
     show("rebuild", triton_rebuild.rebuild_kernel, rebuild, planned.rebuild_unroll * tile, most)

@@ -177,9 +177,14 @@ def conv_backward_kernel(
     for i in range(first - U, tl.minimum(first + STEPS, length + REACH), U):
         values = ()
         grads = ()
+        befores = ()
         for j in tl.static_range(U):
             t = i + j
             token = length - 1 - t if REVERSE else t
+            if ADD:  # with the other loads: a store between them holds them up
+                done_at = dx + b * o_sb + (token + REACH if REVERSE else token - REACH) * o_sl + d
+                mask = live & (t >= first) & (t >= REACH) & (t - REACH < length)
+                befores = befores + (tl.load(done_at, mask=mask, other=0.0).to(tl.float32),)
             real = live & (t >= 0) & (t < length)
             value = input(
                 x, initial, b, t, d, live, length, x_sb, x_sl, x_sd, i_sb, i_sk, i_sd, TAPS, HAS_INITIAL, REVERSE
@@ -225,10 +230,9 @@ def conv_backward_kernel(
             k = t - REACH
             token = length - 1 - k if REVERSE else k
             mask = live & (t >= first) & (k >= 0) & (k < length)
-            at = dx + b * o_sb + token * o_sl + d
             if ADD:
-                done += tl.load(at, mask=mask, other=0.0).to(tl.float32)
-            tl.store(at, done, mask=mask)
+                done += befores[j]
+            tl.store(dx + b * o_sb + token * o_sl + d, done, mask=mask)
             if HAS_INITIAL:
                 place = -1 - k if REVERSE else REACH + k
                 halo = live & (t >= first) & (k < 0)

@@ -78,11 +78,13 @@ def read_backward(
     edges: Edges,
     scratch: int,
     *,
-    add: bool = False,
+    y: Tensor | None = None,
     spend_dt: bool = True,
     spend_dy: bool = True,
 ) -> tuple[Tensor, Direction, Tensor, Tensor | None]:
-    """Writes the gradient of p to ``dp``, contiguous, or adds to it; overwrites the scan's dt and ``dy`` if allowed.
+    """Writes the gradient of p to ``dp``, contiguous; overwrites the scan's dt and ``dy`` if allowed.
+
+    With ``y``, that of the other direction, adds to ``dp`` and to it.
 
     Returns:
         gated y, the gradients of the direction's weights, fp32 or the projections' dtype, of the state that
@@ -94,12 +96,12 @@ def read_backward(
     d_inner, dz = dp.chunk(2, dim=-1)
     # What the scan's backward reads of a token it has read before it writes there.
     d_dbl, du = torch.empty_like(dbl), torch.empty_like(u)
-    ddt, y = (t if spend else torch.empty_like(u) for t, spend in ((scan.dt, spend_dt), (dy, spend_dy)))
+    ddt = scan.dt if spend_dt else torch.empty_like(u)
+    add = y is not None
+    if y is None:
+        y = dy if spend_dy else torch.empty_like(u)
     _, dB, dC = d_dbl.split((rank, states, states), dim=-1)
-    own_dz = torch.empty_like(u) if add else dz
-    sums = scan_backward(dy, edges.d_state, entering, scan, Gradients(du, ddt, dB, dC, own_dz, y), scratch)
-    if add:
-        dz += own_dz
+    sums = scan_backward(dy, edges.d_state, entering, scan, Gradients(du, ddt, dB, dC, dz, y, add), scratch)
     flat, flat_dt = ddt.flatten(0, 1), dbl.flatten(0, 1)[:, :rank]
     torch.mm(flat, direction.dt_proj.to(p.dtype), out=d_dbl.flatten(0, 1)[:, :rank])
     more_du = F.linear(d_dbl, direction.x_proj.to(p.dtype).t())

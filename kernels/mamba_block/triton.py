@@ -111,11 +111,12 @@ class _Block(torch.autograd.Function):
                 total, entering = None, []
                 for direction, backwards in zip(directions, options.reverse, strict=True):
                     reading = read(p, direction, reset, backwards)
-                    y, _, chunks = scan_forward(reading.scan, keep=options.keep, fine_bytes=options.fine)
+                    total, _, chunks = scan_forward(
+                        reading.scan, keep=options.keep, fine_bytes=options.fine, add_to=total
+                    )
                     kept.append(Kept(if_small(reading.scan.u), if_small(reading.dbl), if_small(reading.scan.dt)))
                     del reading
                     entering.append([chunks])
-                    total = y if total is None else total.add_(y)
                 p = if_small(p)
                 assert total is not None
                 out = F.linear(total, shared.out_proj, shared.out_bias)
@@ -163,12 +164,11 @@ class _Block(torch.autograd.Function):
                 for k, direction in enumerate(directions):
                     backwards = options.reverse[k]
                     reading = read(p, direction, reset, backwards, kept=kept[k])
-                    own, gradients, _, _ = read_backward(
+                    y, gradients, _, _ = read_backward(
                         p, reading, dy, entering[k], direction, reset, backwards, dp, Edges(), scratch,
-                        add=k > 0, spend_dt=kept[k].dt is None, spend_dy=k + 1 == count,
+                        y=y, spend_dt=kept[k].dt is None, spend_dy=count == 1,
                     )  # fmt: skip
                     del reading
-                    y = own if y is None else y.add_(own)
                     d_weights += gradients
                 assert y is not None
                 d_out_proj = outer(d_out, y)

@@ -38,6 +38,7 @@ class Gradients(NamedTuple):
     dC: Tensor  # (B, L, N)
     dz: Tensor | None  # (B, L, D)
     y: Tensor | None = None  # (B, L, D): the output once more, for whoever did not keep it
+    add: bool = False  # to what dz and y hold, which then are not dy
 
 
 class Sums(NamedTuple):
@@ -128,7 +129,7 @@ def scan_backward(
                     part_skip, *tile_sums, length, channels, n0, *cuts, *strides,
                     K=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None, HAS_Y=into.y is not None,
                     DZ_ROW=1 if into.dz is None else into.dz.stride(1) // channels,
-                    FIRST=n0 == 0, LAST=n0 + tile == padded, WHOLE=whole,
+                    FIRST=n0 == 0, LAST=n0 + tile == padded, WHOLE=whole, ADD=into.add,
                     ASM=not triton.knobs.runtime.interpret, maxnreg=cut.gradient_registers, **rows, **flags,
                 )  # fmt: skip
                 gradient_kernels.coupling_sum_kernel[(triton.cdiv(batch * steps, _SUMMED),)](

@@ -263,13 +263,15 @@ def output_kernel(
     LAST: tl.constexpr,
     KEEP: tl.constexpr,
     FINE: tl.constexpr,
+    ADD: tl.constexpr,
 ):
     """y of a span of chunks from the state that enters its first, and the final state.
 
     With KEEP the states that enter the other chunks are written beside the first's. With FINE, one span and one
     channel per lane, the state before every U-th step goes to `kept` as triton_rebuild would write it.
 
-    With more states than one tile holds, one launch per tile adds to `sum_y` (fp32), and the last gates.
+    With more states than one tile holds, one launch per tile adds to `sum_y` (fp32), and the last gates. With ADD
+    the last also adds what is in `y` already.
     """
     if WIDTH:
         D, u_sl, dt_sl, z_sl = WIDTH, WIDTH, WIDTH, WIDTH * Z_ROW
@@ -337,6 +339,7 @@ def output_kernel(
         if HAS_GATE and LAST:
             next_zs = load_group(z_ptr, 32 * z_sd, way * z_sl, i + more, steps, live, U, MASK_L, MASKED)
         next_spread = load_spread(row_ptr, steps - 1 - i - more, way * (2 * NP), lane, U, N, NP, True, MASK_L)
+        others = load_group(y_ptr, 32, way * D, i, steps, live, U, MASK_L, MASKED) if ADD and LAST else us
         out = ()
         for j in tl.static_range(U):
             row_b = ()
@@ -366,6 +369,8 @@ def output_kernel(
                 if HAS_GATE and LAST:
                     gate_in = zs[j * SIDES + side].to(tl.float32)
                     total = total * (gate_in * sigmoid(gate_in))
+                if ADD and LAST:
+                    total += others[j * SIDES + side].to(tl.float32)
                 out = out + (total,)
             h = new_h
         for j in tl.static_range(U):

@@ -116,6 +116,7 @@ def gradient_kernel(
     FIRST: tl.constexpr,
     LAST: tl.constexpr,
     WHOLE: tl.constexpr,
+    ADD: tl.constexpr,
 ):
     """Every gradient of a chunk. Per token, partial over BD channels: `d_coupling` (blocks, B, slab, 2, N).
 
@@ -124,7 +125,7 @@ def gradient_kernel(
     (fp32, (B, slab, D)), and the last one finishes du, ddt and dz from them.
 
     With WHOLE the one chunk is all of L: `asked` gets the gradient of the state that enters it, and `d_skip`
-    (B, 1, D), which grows in the rebuild else, grows here.
+    (B, 1, D), which grows in the rebuild else, grows here. With ADD, what is in `dz_out` and `y_out` is added to.
     """
     if WIDTH:
         D, u_sl, dt_sl, dy_sl, z_sl = WIDTH, WIDTH, WIDTH, WIDTH, WIDTH * Z_ROW
@@ -177,6 +178,12 @@ def gradient_kernel(
         prefetch_tokens(dy_ptr + back * dy_sl, way * dy_sl, lane, left, K, ASM)
         if HAS_GATE:
             prefetch_tokens(z_ptr + back * z_sl, way * z_sl, lane, left, K, ASM)
+        if ADD and LAST:
+            out_row = (b * L + token + back) * D
+            if HAS_GATE:
+                prefetch_tokens(dz_out + out_row * DZ_ROW + near, way * D * DZ_ROW, lane, left, K, ASM)
+            if HAS_Y:
+                prefetch_tokens(y_out + out_row + near, way * D, lane, left, K, ASM)
         lowest = rows + (back - (K - 1) if REVERSE else back) * (2 * NP)
         prefetch(lowest + lane * (2 * NP * K // BD), ASM)
         before = kept + ((place - tl.where(group > 0, NP // N, 0)) * blocks + block) * (N * BD)
@@ -253,6 +260,20 @@ def gradient_kernel(
             grads = grads + (grad,)
             dzs = dzs + (dz,)
             ys = ys + (y,)
+        if ADD and LAST:
+            more_dz = ()
+            more_y = ()
+            for j in tl.static_range(K):
+                valid = live & (i0 + j < steps) if MASK_L else live
+                row = (b * L + token + j * way) * D
+                if HAS_GATE:
+                    more_dz = more_dz + (dzs[j] + load_row(dz_out + row * DZ_ROW + d, valid, MASKED),)
+                if HAS_Y:
+                    more_y = more_y + (ys[j] + load_row(y_out + row + d, valid, MASKED),)
+            if HAS_GATE:
+                dzs = more_dz
+            if HAS_Y:
+                ys = more_y
         for j in tl.static_range(K):
             store_row(part_ptr + (slab_row + i0 + j) * (2 * N) + N, dcs[j], writes & (i0 + j < steps), True)
             valid = live & (i0 + j < steps) if MASK_L else live

@@ -41,19 +41,23 @@ class Inputs(NamedTuple):
     reverse: bool
 
 
-def output_shapes(given: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-    """Unwritten: y, the final state, and the state that enters each chunk, (B, chunks, padded N, D)."""
+def output_shapes(given: Inputs, y: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Unwritten: y unless given, the final state, and the state that enters each chunk, (B, chunks, padded N, D)."""
     batch, length, channels = given.u.shape
     cut = plan(batch, length, channels, given.A.shape[1])
     return (
-        given.u.new_empty((batch, length, channels)),
+        given.u.new_empty((batch, length, channels)) if y is None else y,
         given.u.new_empty((batch, channels, given.A.shape[1]), dtype=torch.float32),
         given.u.new_empty(entering_shape(cut, batch, channels), dtype=torch.float32),
     )
 
 
-def scan_forward(given: Inputs, *, keep: bool = True, fine_bytes: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def scan_forward(
+    given: Inputs, *, keep: bool = True, fine_bytes: int = 0, add_to: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final state, and the state that enters each chunk, which the backward needs.
+
+    With ``add_to``, contiguous and like y, that is y, with this scan's added.
 
     Without ``keep`` the last may be unwritten. Where rows and channels fill a large GPU in the backward too, and
     up to ``fine_bytes`` of memory, the last are the states before every fourth step instead, in five
@@ -63,7 +67,7 @@ def scan_forward(given: Inputs, *, keep: bool = True, fine_bytes: int = 0) -> tu
     batch, length, channels = u.shape
     states = A.shape[1]
     cut = plan(batch, length, channels, states)
-    y, final, entering = output_shapes(given)
+    y, final, entering = output_shapes(given, add_to)
     fine = keep and u.numel() > 0 and walks_back(cut, batch, channels, fine_bytes)
     if u.numel() == 0:
         final.copy_(initial_state) if initial_state is not None else final.zero_()
@@ -107,6 +111,7 @@ def scan_forward(given: Inputs, *, keep: bool = True, fine_bytes: int = 0) -> tu
                 SIDES=cut.forward_sides, U=cut.forward_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None,
                 FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded,
                 KEEP=keep and not fine and cut.n_spans < cut.n_chunks, FINE=fine,
+                ADD=add_to is not None,
                 num_warps=1, **flags,
             )  # fmt: skip
     if reset is not None and reverse:
