@@ -2,9 +2,9 @@
 
 For each kernel, with z, D, dt_bias and softplus in bf16: registers, bytes of stack (spills), and of its loop the
 instructions per element (token, channel and state), in all and exp2 and the like alone. All other instructions issue
-one a cycle and scheduler, those only every eighth. A loop that a branch may leave out counts as if it were taken. Last, how
-many instructions lie at least between a load from memory and the first one that waits for it, which is what one warp
-has to hide the load behind; the assembler moves loads down where it has few registers.
+one a cycle and scheduler, those only every eighth. A loop that a branch may leave out counts as if it were taken.
+Last, how many instructions lie at least between a load from memory and the first one that waits for it, which is what
+one warp has to hide the load behind; the assembler moves loads down where it has few registers.
 
     python benchmarks/scan_instructions.py
     python benchmarks/scan_instructions.py --registers 96
@@ -49,12 +49,8 @@ def main() -> None:
     show("state", triton_forward.state_kernel, forward, unroll * tile, given)
     for fine in (False, True):
         name = "output, keeping fine states" if fine else "output"
-        show(
-            name,
-            triton_forward.output_kernel,
-            forward | gated | ends | {"KEEP": False, "FINE": fine, "ADD": False},
-            unroll * tile,
-        )
+        own = forward | gated | ends | {"KEEP": False, "FINE": fine, "ADD": False}
+        show(name, triton_forward.output_kernel, own, unroll * tile, given)
     rebuild = backward | gated | {"U": planned.rebuild_unroll}
     most = given or planned.rebuild_registers
     show("rebuild", triton_rebuild.rebuild_kernel, rebuild, planned.rebuild_unroll * tile, most)
