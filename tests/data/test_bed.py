@@ -57,7 +57,7 @@ def test_however_it_is_compressed(bed, pack):
         (b"a\t1\t5\t\xff\n", ":1: the line is not UTF-8"),
         (b"a\t1\t5\rb\t2\t6\r", "not a whole number"),
         (b"", ": the file is empty"),
-        (gzip.compress(b"a\t1\t5\n" * 99)[:-9], ": the gzip data is cut short"),
+        (gzip.compress(b"a\t1\t5\n" * 99, mtime=0)[:-9], ": the gzip data is cut short"),
         (bgzip(b"a\t1\t5\n", end=b""), ": bgzip's end-of-file block is missing"),
     ],
 )

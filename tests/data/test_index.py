@@ -195,7 +195,7 @@ def test_an_index_read_as_rna_does_not_let_u_pass_as_dna(tmp_path):
     ("stored", "problem"),
     [
         (
-            gzip.compress(FASTA),
+            gzip.compress(FASTA, mtime=0),
             "plain gzip, where bgzip is needed; recompress it: gunzip -c x.fa.gz | bgzip",
         ),  # 20
         (bgzip(FASTA, 7, end=b""), "end-of-file block is missing"),  # 22
