@@ -32,9 +32,9 @@ from genomamba.errors import ConfigError
 from genomamba.model.config import ModelConfig
 from genomamba.pipelines import plan, pretrain
 from genomamba.pipelines.pretrain_ranks import prepare
+from genomamba.tasks.device import resolve_device
 from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.time_budget import whole_step
-from genomamba.tasks.trainer import resolve_device
 
 GIB = 1 << 30
 

@@ -84,7 +84,7 @@ def run(config: Config) -> int:
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.progress import progress_bar
     from genomamba.scoring.mutagenesis import substitutions
-    from genomamba.tasks.trainer import resolve_device
+    from genomamba.tasks.device import resolve_device
 
     for path in (config.output, config.logo, config.heatmap):
         if path is not None and path != "-":

@@ -71,7 +71,7 @@ def run(config: Config) -> int:
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.region_rows import REGION_COLUMNS, region_rows, say_statuses
     from genomamba.progress import progress_bar
-    from genomamba.tasks.trainer import resolve_device
+    from genomamba.tasks.device import resolve_device
 
     form = vector_format(config.output)
     refuse_existing(config.output, force=config.force)

@@ -48,7 +48,7 @@ def run(config: Config) -> int:
     from genomamba.progress import progress_bar
     from genomamba.scoring.regions import RegionScorer
     from genomamba.scoring.streaming import StreamingScorer
-    from genomamba.tasks.trainer import resolve_device
+    from genomamba.tasks.device import resolve_device
 
     to_stdout = config.output == "-"
     if not to_stdout:

@@ -51,7 +51,7 @@ def run(config: Config) -> int:
     from genomamba.model.sequence_heads import SequenceModel
     from genomamba.pipelines.sequence_input import load_sequences
     from genomamba.scoring.sequences import SequenceScorer
-    from genomamba.tasks.trainer import resolve_device
+    from genomamba.tasks.device import resolve_device
 
     for output in (config.output, config.predictions):
         if output is not None:

@@ -63,7 +63,7 @@ def run(config: Config) -> int:
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.scoring.evaluation import evaluate
     from genomamba.scoring.metrics import NO_CLASS
-    from genomamba.tasks.trainer import resolve_device
+    from genomamba.tasks.device import resolve_device
 
     if config.output is not None:
         refuse_existing(config.output, force=config.force)

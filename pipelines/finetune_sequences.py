@@ -69,7 +69,7 @@ def run(config: Config) -> int:
     from genomamba.pipelines.fit_sequences import fit, fit_frozen, set_scales
     from genomamba.pipelines.run_folder import check_free, new_run, provenance
     from genomamba.pipelines.sequence_input import load_sequences, save_seen
-    from genomamba.tasks.trainer import resolve_device
+    from genomamba.tasks.device import resolve_device
 
     inputs = (config.input, config.model, config.labels, config.reference)
     check_free(config.output, force=config.force, inputs=inputs)

@@ -80,7 +80,7 @@ def run(config: Config) -> int:
     from genomamba.pipelines.pretrain import reference_facts
     from genomamba.pipelines.run_folder import check_free, new_run, provenance
     from genomamba.scoring.metrics import consequence_shares
-    from genomamba.tasks.trainer import resolve_device
+    from genomamba.tasks.device import resolve_device
 
     inputs = (config.reference, config.input, config.model, config.labels)
     check_free(config.output, force=config.force, inputs=inputs)

@@ -50,7 +50,7 @@ def run(config: Config) -> int:
     from genomamba.files import refuse_existing, whole_file
     from genomamba.interop.loading import load_any_model
     from genomamba.model.backbone import CausalLM
-    from genomamba.tasks.trainer import resolve_device
+    from genomamba.tasks.device import resolve_device
 
     if not 0 < config.top_p <= 1:
         raise ConfigError("it must lie in (0, 1]", "change it", field="top_p", value=config.top_p)

@@ -65,7 +65,7 @@ def run(config: Config) -> int:
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.progress import progress_bar
     from genomamba.scoring.likelihood import LikelihoodTrack
-    from genomamba.tasks.trainer import resolve_device
+    from genomamba.tasks.device import resolve_device
 
     form = track_format(config.output)
     if config.output != "-":

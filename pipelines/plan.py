@@ -36,8 +36,8 @@ def run(config: Config) -> int:
     from genomamba.pipelines.pretrain_ranks import make_task
     from genomamba.tasks.cost_terms import Method, Work
     from genomamba.tasks.costs import MARGIN, known_devices, largest_window, plans, read_costs
+    from genomamba.tasks.device import resolve_device
     from genomamba.tasks.memory_check import GIB, as_options, device_name, free_bytes
-    from genomamba.tasks.trainer import resolve_device
 
     if config.output != "-":
         refuse_existing(config.output, force=config.force)

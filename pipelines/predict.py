@@ -63,7 +63,7 @@ def run(config: Config) -> int:
     from genomamba.model.folder import load_model
     from genomamba.model.sequence_heads import SequenceModel, TokenModel
     from genomamba.pipelines.open_reference import open_reference
-    from genomamba.tasks.trainer import resolve_device
+    from genomamba.tasks.device import resolve_device
 
     device = resolve_device(config.device)
     model = load_model(config.model)

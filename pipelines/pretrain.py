@@ -119,11 +119,11 @@ def run(config: Config) -> int:
     from genomamba.pipelines.pretrain_ranks import fit, follow, made_with, prepare
     from genomamba.pipelines.run_folder import check_free, new_run, provenance, resume_run
     from genomamba.tasks.checkpoints import last_good
+    from genomamba.tasks.device import check_devices, resolve_device
     from genomamba.tasks.memory_check import explained
     from genomamba.tasks.ranks import Ranks
     from genomamba.tasks.stop_signals import InterruptedTraining, StopSignals
-    from genomamba.tasks.strategies import check_devices
-    from genomamba.tasks.trainer import check_installed, check_precision, resolve_device
+    from genomamba.tasks.trainer import check_installed, check_precision
 
     check(config)
     init = None if config.init is None else str(located(config.init))

@@ -96,7 +96,7 @@ def run(config: Config) -> int:
     from genomamba.pipelines.score_summary import Counts
     from genomamba.pipelines.shards import Shards
     from genomamba.scoring.variants import VariantScorer
-    from genomamba.tasks.trainer import resolve_device
+    from genomamba.tasks.device import resolve_device
 
     to_stdout = config.output == "-"
     if not to_stdout:

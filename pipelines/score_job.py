@@ -28,7 +28,7 @@ from genomamba.progress import progress_bar
 from genomamba.scoring.batch_size import Halved
 from genomamba.scoring.records import AlleleScore, from_plain, score_records, to_plain
 from genomamba.scoring.variants import VariantScorer
-from genomamba.tasks.strategies import check_devices
+from genomamba.tasks.device import check_devices
 
 if TYPE_CHECKING:
     from genomamba.pipelines.score import Config

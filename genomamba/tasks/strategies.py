@@ -17,7 +17,6 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.optim import Optimizer
 
-from genomamba.errors import ConfigError
 from genomamba.tasks.config import DeviceSharing
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -69,13 +68,3 @@ def make_strategy(sharing: DeviceSharing, devices: int, device: torch.device) ->
     if sharing == "fsdp":
         return ShardedStrategy(devices, backend)
     return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True, find_unused_parameters=False)
-
-
-def check_devices(sharing: DeviceSharing, devices: int, device: torch.device) -> None:
-    """Raises ConfigError for more GPUs than there are, or for sharing with nobody."""
-    if device.type == "cuda" and devices > torch.cuda.device_count():
-        raise ConfigError(
-            f"there are {torch.cuda.device_count()} GPUs", "ask for no more", field="devices", value=devices
-        )
-    if devices == 1 and sharing != "auto":
-        raise ConfigError("one device shares with no other", "give --devices", field="strategy", value=sharing)

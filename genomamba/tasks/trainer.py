@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from genomamba.errors import ConfigError
 from genomamba.tasks.checkpoint_io import WholeCheckpointIO
 from genomamba.tasks.config import AlsoLog, Device, DeviceSharing, Precision
+from genomamba.tasks.device import resolve_device
 from genomamba.tasks.metrics_log import LOG_EVERY, MetricsLog
 from genomamba.tasks.precision import Bf16Mixed
 from genomamba.tasks.ranks import own_rank
@@ -134,17 +135,3 @@ def be_deterministic(accelerator: str) -> None:
     torch.use_deterministic_algorithms(True)
     if accelerator == "cuda":  # a kernel per allocation
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def resolve_device(device: Device) -> torch.device:
-    """``auto`` is the GPU where there is one.
-
-    Raises:
-        ConfigError: ``gpu`` without a GPU that torch can use.
-    """
-    available = torch.cuda.is_available()
-    if device == "gpu" and not available:
-        raise ConfigError(
-            "torch finds no GPU", "use --device cpu, or install a CUDA build of torch", field="device", value="gpu"
-        )
-    return torch.device("cuda" if available and device != "cpu" else "cpu")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from world import HEAVY, RunCli
+from world import HEAVY, RunCli, World
 
 from genomamba import __version__
 from genomamba.pipelines.cli import COMMANDS
@@ -29,6 +29,31 @@ def test_help_is_quick_because_it_imports_nothing_heavy(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "HEAVY [] 0", done.stdout
     assert "usage: genomamba" in done.stdout
+
+
+def test_what_trains_nothing_starts_soon_because_it_imports_no_lightning(
+    world: World, trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "r.bed").write_text("chrA\t0\t40\n")
+    (tmp_path / "s.fa").write_text(">a\nACGT\n")
+    genome = f"-r {world.reference} -m {world.pretrained}"
+    commands = [
+        f"score -r {world.reference} -m {world.classifier} -i {world.labelled} -o {tmp_path}/o.vcf",
+        f"likelihood {genome} --region chrA:1-40 -o {tmp_path}/o.tsv",
+        f"attribute {genome} --region chrA:1-4 -o {tmp_path}/a.tsv",
+        f"embed {genome} -b {tmp_path}/r.bed -o {tmp_path}/o.npz",
+        f"evaluate regions {genome} -b {tmp_path}/r.bed -o {tmp_path}/e.tsv",
+        f"generate -m {world.pretrained} -l 4 -o {tmp_path}/o.fa",
+        f"predict -r {tmp_path}/s.fa -m {trained}/model -o {tmp_path}/p.tsv",
+    ]
+    program = (
+        "import sys\n"
+        "from genomamba.pipelines.cli import main\n"
+        f"for command in {commands!r}:\n"
+        "    print(main([*command.split(), '--device', 'cpu']), 'lightning' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["0 False"] * len(commands), done.stderr
 
 
 def test_every_command_is_listed_in_the_help_with_its_summary(run_cli: RunCli) -> None:

@@ -13,8 +13,8 @@ import torch
 from world import RunCli, write_reference
 
 from genomamba.data.datasets import RunSampler, shared_batches
+from genomamba.tasks.device import check_devices
 from genomamba.tasks.pretrain import PretrainTask
-from genomamba.tasks.strategies import check_devices
 
 SMALL = (
     "--model.d_model 8 --model.n_layer 2 --model.d_state 2 --window 48 --batch-size 8 --steps 6 --validate-every 4"
