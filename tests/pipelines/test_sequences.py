@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import json
-import os
 import signal
-import time
 from pathlib import Path
+from typing import Any
 
-import cli_process
 import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
@@ -25,6 +24,7 @@ from genomamba.model.backbone import MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
 from genomamba.model.sequence_heads import SequenceModel
+from genomamba.tasks.sequences import SequenceTask
 
 
 def test_classes_are_learned_and_measured(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
@@ -274,18 +274,23 @@ def test_training_that_does_not_improve_ends_early(run_cli: RunCli, trained: Pat
     assert result.code == 0, result.err
 
 
-def test_a_signal_keeps_the_best_so_far(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
+def test_a_signal_keeps_the_best_so_far(
+    run_cli: RunCli, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, calls = SequenceTask.training_step, itertools.count()
+
+    def stopped(*args: Any) -> torch.Tensor:
+        if next(calls) == 8:  # in the third epoch, after two validations
+            signal.raise_signal(signal.SIGTERM)
+        return step(*args)
+
     words = ("finetune", "sequences", "-i", trained / "table.csv", "-o", tmp_path / "m", *SMALL)
-    process = cli_process.start([*words, "--epochs", 100_000, "--patience", 100_000], tmp_path / "log")
-    config = tmp_path / "m" / "metrics.csv"
-    deadline = time.monotonic() + 90
-    while not (config.exists() and "valid" in config.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGTERM)
-    process.join(60)
-    assert process.exitcode == 143, (tmp_path / "log").read_text()
-    assert "what was best until then is kept" in (tmp_path / "log").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(SequenceTask, "training_step", stopped)
+        result = run_cli(*words, "--epochs", 100_000, "--patience", 100_000)
+    assert result.code == 128 + signal.SIGTERM, result.err
+    assert "what was best until then is kept" in result.err
+    assert next(calls) <= 10
     assert figures_of(run_cli, trained / "table.csv", tmp_path / "m", tmp_path / "e.json")["sequences"] == 16
 
 
