@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -152,7 +152,9 @@ def test_on_a_cpu_the_terms_know_no_blocks() -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", "nvidia_h200"])
-def test_the_coefficients_are_those_of_the_points_beside_them(device: str, tmp_path: Path) -> None:
+def test_the_coefficients_are_those_of_the_points_beside_them(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = json.loads((FOLDER / f"{device}.json").read_text(encoding="utf-8"))
     lines = [{key: value for key, value in found.items() if key != "methods"}]
     for one in found["methods"]:
@@ -163,7 +165,8 @@ def test_the_coefficients_are_those_of_the_points_beside_them(device: str, tmp_p
     rows, out = tmp_path / "rows.jsonl", tmp_path / "costs.json"
     rows.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     program = Path(__file__).parents[2] / "benchmarks" / "plan_fit.py"
-    subprocess.run([sys.executable, str(program), "--rows", str(rows), "--out", str(out)], check=True)
+    monkeypatch.setattr(sys, "argv", [str(program), "--rows", str(rows), "--out", str(out)])
+    runpy.run_path(str(program), run_name="__main__")
     for one, again in zip(found["methods"], json.loads(out.read_text(encoding="utf-8"))["methods"], strict=True):
         for kind in ("memory", "seconds"):
             assert again[kind] == pytest.approx(one[kind], rel=1e-6, abs=0)
