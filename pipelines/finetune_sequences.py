@@ -132,13 +132,6 @@ def check_options(config: Config) -> None:
         )
     if config.model is not None and config.architecture != ModelConfig():
         raise ConfigError("a pretrained model has its own", "leave out -m to train from scratch", field="architecture")
-    if config.architecture.substitution:
-        raise ConfigError(
-            "only pretraining reads substitutions",
-            "set it to 0 and --augment.mutate to what you want",
-            field="architecture.substitution",
-            value=config.architecture.substitution,
-        )
     for field in ("smoothing", "average", "dev_share", "dropout"):
         value = getattr(config, field)
         if value is not None and value >= 1:

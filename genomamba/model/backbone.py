@@ -16,7 +16,6 @@ from genomamba.kernels.selective_scan import Impl
 from genomamba.model.block import Block, make_norm
 from genomamba.model.config import ModelConfig
 from genomamba.model.mamba import MambaMixer, MambaState
-from genomamba.model.masking import substitute_bases
 from genomamba.model.norm import RMSNorm
 from genomamba.model.strands import at, partner, walls
 
@@ -226,29 +225,14 @@ class CausalLM(LanguageModel):
         """log p(token t | tokens before t) in nats, fp32, (B, L - 1): entry t - 1 belongs to token t.
 
         The distribution is over the bases A, C, G, T alone; entries of other tokens are meaningless
-        and the caller must mask them. In training, `ModelConfig.substitution` changes what is read.
+        and the caller must mask them.
         """
-        share = self.config.substitution if self.training else 0.0
-        logits = self(substitute_bases(ids, share) if share else ids, reset)[:, :-1].float()
+        logits = self(ids, reset)[:, :-1].float()
         return base_log_probability(logits, ids[:, 1:])
 
 
 class MaskedLM(LanguageModel):
-    """Predicts bases that are hidden from it, from what stands on both sides: logits at t speak of token t.
-
-    Raises:
-        ConfigError: the configuration asks for substitutions.
-    """
-
-    def __init__(self, config: ModelConfig, impl: Impl = "auto") -> None:
-        if config.substitution:
-            raise ConfigError(
-                "only a causal language model reads substitutions",
-                "set it to 0 and masking.random to what you want",
-                field="model.substitution",
-                value=config.substitution,
-            )
-        super().__init__(config, impl)
+    """Predicts bases that are hidden from it, from what stands on both sides: logits at t speak of token t."""
 
     def log_likelihood(self, ids: Tensor, target: Tensor, length: Tensor | None = None) -> Tensor:
         """log p(target t | the corrupted ids) in nats, fp32, (B, L); 0 where the target is no base.

@@ -30,8 +30,6 @@ class ModelConfig:
         dt_max: largest initial step size.
         dropout: probability of dropping a channel of a block's output in training.
         drop_path: probability that a row skips a block's branch in training.
-        substitution: probability that a causal language model reads another base in training than stands there;
-            what it is to predict stays.
         norm_eps: epsilon of RMSNorm.
         vocab_size: ids that the alphabet uses.
         pad_vocab_size_multiple: the embedding has vocab_size rounded up to this.
@@ -98,7 +96,6 @@ class ModelConfig:
     rc_strand_order: StrandOrder = "kept"
     complement: list[int] | None = None
     drop_path: float = 0.0
-    substitution: float = 0.0
 
     def __post_init__(self) -> None:
         positive = ("d_model", "n_layer", "d_state", "d_conv", "expand", "vocab_size", "pad_vocab_size_multiple")
@@ -112,7 +109,7 @@ class ModelConfig:
             )
         if not 0 < self.dt_min <= self.dt_max:
             raise ConfigError("0 < dt_min <= dt_max must hold", "change one", field="model.dt_min", value=self.dt_min)
-        for field in ("dropout", "drop_path", "substitution"):
+        for field in ("dropout", "drop_path"):
             if not 0 <= getattr(self, field) < 1:
                 self._refuse(field, "it must lie in [0, 1)")
         mixers = set(layer_names(self.layers, self.n_layer))

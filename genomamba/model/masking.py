@@ -1,4 +1,4 @@
-"""What a language model reads in training instead of the sequence: bases hidden from it, or substituted."""
+"""What a masked language model is trained on: bases hidden from it (Devlin et al. 2019, section 3.1)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Masked(NamedTuple):
 
 
 def mask_bases(ids: Tensor, config: MaskingConfig, uniform: Tensor) -> Masked:
-    """Hides bases (Devlin et al. 2019, section 3.1); N, padding and special tokens are never asked for, never change.
+    """Hides bases; N, padding and special tokens are never asked for and never change.
 
     A function of its arguments alone: who draws ``uniform`` decides on what a sample's mask depends.
 
@@ -34,15 +34,3 @@ def mask_bases(ids: Tensor, config: MaskingConfig, uniform: Tensor) -> Masked:
     other = (alphabet.A + (base * len(alphabet.BASES)).long()).to(ids.dtype)
     seen = torch.where(what < config.hidden, mask, torch.where(what < config.hidden + config.random, other, ids))
     return Masked(torch.where(predicted, seen, ids), predicted)
-
-
-def substitute_bases(ids: Tensor, share: float) -> Tensor:
-    """Point mutations: such a share of the bases, drawn from torch's generator, becomes one of the other three.
-
-    Args:
-        ids: (B, L), any integer dtype. Whatever is no base stays.
-        share: in [0, 1).
-    """
-    chosen = (ids >= alphabet.A) & (ids <= alphabet.T) & (torch.rand(ids.shape, device=ids.device) < share)
-    steps = torch.randint_like(ids, 1, len(alphabet.BASES))
-    return torch.where(chosen, alphabet.A + (ids - alphabet.A + steps) % len(alphabet.BASES), ids)

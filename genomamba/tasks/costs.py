@@ -69,7 +69,7 @@ def total(coefficients: Terms, terms: Terms) -> float:
 
 def is_replayed(part: Work, method: Method) -> bool:
     """Whether such a part is short enough for a CUDA graph, and nothing in it speaks against one."""
-    random = part.model.dropout or part.model.drop_path or part.model.substitution
+    random = part.model.dropout or part.model.drop_path
     return not (random or method.activation_checkpointing) and part.windows * part.length <= MOST_TOKENS
 
 
@@ -120,17 +120,18 @@ def plans(costs: DeviceCosts, work: Work, precision: Precision, memory_bytes: fl
 
 
 def largest_window(costs: DeviceCosts, work: Work, method: Method, memory_bytes: float) -> int:
-    """The longest window, in bases, of which one fits; 0 when even the weights do not."""
+    """The longest window, in bases, of which one fits, to within 1 %; 0 when even the weights do not."""
 
     def fits(length: int) -> bool:
         cost = costs.predict(work._replace(windows=1, parts=1, length=length), method)
         return cost is not None and MARGIN * cost.peak_bytes <= memory_bytes
 
-    # From above: a GPU keeps less of windows from some length on, so that of two the longer may be the one that fits.
-    high = 1 << 40
-    while high > 1 and not fits(high * 15 // 16):
-        high = high * 15 // 16
-    low = high * 15 // 16
+    # From above, where one byte for each token and channel is too much already, in small steps: a GPU keeps less of
+    # windows from some length on, so that of two the longer may be the one that fits.
+    high = int(memory_bytes) // work.model.d_model + 1
+    while high > 1 and not fits(high * 127 // 128):
+        high = high * 127 // 128
+    low = high * 127 // 128
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

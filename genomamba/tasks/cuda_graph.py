@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from genomamba.model.backbone import LanguageModel
-
 # Tokens of a micro-batch from which the device computes for longer than Python needs to ask it to.
 MOST_TOKENS = 1 << 18
 
@@ -76,6 +74,5 @@ class _Loss(nn.Module):
 
 def worth_a_graph(model: nn.Module, tokens: int) -> bool:
     """Whether a micro-batch of so many tokens is short, and the model draws no random numbers in training."""
-    dropped = any((isinstance(m, nn.Dropout) and m.p > 0) or getattr(m, "drop_path", 0.0) for m in model.modules())
-    random = dropped or (isinstance(model, LanguageModel) and model.config.substitution > 0)
+    random = any((isinstance(m, nn.Dropout) and m.p > 0) or getattr(m, "drop_path", 0.0) for m in model.modules())
     return not random and tokens <= MOST_TOKENS

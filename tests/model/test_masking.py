@@ -1,4 +1,4 @@
-"""What a language model reads in training: the shares, and what is never hidden or substituted."""
+"""Masked language modelling: the shares, and what is never hidden."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from torch import Tensor
 
 from genomamba.errors import ConfigError
 from genomamba.genome import alphabet
-from genomamba.model.backbone import CausalLM, MaskedLM
-from genomamba.model.config import MaskingConfig, ModelConfig
-from genomamba.model.masking import mask_bases, substitute_bases
+from genomamba.model.config import MaskingConfig
+from genomamba.model.masking import mask_bases
 
 
 def masked(ids: Tensor, config: MaskingConfig) -> tuple[Tensor, Tensor]:
@@ -52,39 +51,3 @@ def test_impossible_shares_are_refused() -> None:
         MaskingConfig(share=1.5)
     with pytest.raises(ConfigError, match="hidden"):
         MaskingConfig(hidden=0.95)
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
-def test_a_substitution_is_one_of_the_other_three_bases(dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    ids = torch.arange(12, dtype=dtype).repeat(20, 3000)
-    seen = substitute_bases(ids, 0.2)
-    is_base = (ids >= alphabet.A) & (ids <= alphabet.T)
-    assert seen.dtype == dtype
-    assert torch.equal(seen[~is_base], ids[~is_base])
-    for base in range(alphabet.A, alphabet.T + 1):
-        counts = torch.bincount(seen[ids == base].long(), minlength=12)[alphabet.A : alphabet.T + 1]
-        shares = counts / counts.sum()
-        assert shares[base - alphabet.A] == pytest.approx(0.8, abs=0.01)
-        assert torch.cat((shares[: base - alphabet.A], shares[base - alphabet.A + 1 :])).sub(0.2 / 3).abs().max() < 0.01
-
-
-def test_substitutions_change_what_is_read_and_not_what_is_predicted() -> None:
-    torch.manual_seed(0)
-    ids = torch.randint(alphabet.A, alphabet.T + 1, (2, 64))
-    plain = CausalLM(ModelConfig(d_model=8, n_layer=1, d_state=4))
-    model = CausalLM(ModelConfig(d_model=8, n_layer=1, d_state=4, substitution=0.3))
-    model.load_state_dict(plain.state_dict())
-    assert torch.equal(model.eval().log_likelihood(ids), plain.log_likelihood(ids))
-    torch.manual_seed(1)
-    found = model.train().log_likelihood(ids)
-    torch.manual_seed(1)
-    read = substitute_bases(ids, 0.3)
-    logits = plain(read)[:, :-1, alphabet.A : alphabet.T + 1].log_softmax(-1)
-    torch.testing.assert_close(found, logits.gather(-1, (ids[:, 1:] - alphabet.A)[..., None])[..., 0])
-    assert not torch.equal(read, ids)
-
-
-def test_a_masked_model_reads_no_substitutions() -> None:
-    with pytest.raises(ConfigError, match=r"masking\.random"):
-        MaskedLM(ModelConfig(d_model=8, n_layer=1, bidirectional=True, substitution=0.1))

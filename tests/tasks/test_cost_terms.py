@@ -115,9 +115,8 @@ def test_a_short_step_waits_for_the_host_unless_it_is_replayed() -> None:
     assert predicted(work, AGAIN).seconds == predicted(work, AGAIN, replayed=False).seconds
     long = Work(MODEL, PARAMETERS, 1, 1 << 20)
     assert predicted(long).seconds == predicted(long, replayed=False).seconds
-    for random in ({"dropout": 0.1}, {"drop_path": 0.1}, {"substitution": 0.1}):
-        shaken = work._replace(model=ModelConfig(d_model=256, n_layer=8, **random))
-        assert predicted(shaken).seconds == predicted(work, replayed=False).seconds
+    shaken = work._replace(model=ModelConfig(d_model=256, n_layer=8, dropout=0.1))
+    assert predicted(shaken).seconds == predicted(work, replayed=False).seconds
 
 
 def test_what_was_not_measured_is_not_predicted() -> None:
@@ -140,6 +139,17 @@ def test_the_longest_window_is_looked_for_beyond_what_does_not_fit() -> None:
     assert largest_window(costs, work, KEEPS, 1.08 * needs[1] + 1) >= longer.length
     (plan,) = (p for p in plans(costs, work, "bf16-mixed", 1.08 * needs[1] + 1) if not p.activation_checkpointing)
     assert not plan.fits
+
+
+@pytest.mark.parametrize(("width", "layers", "gib"), [(256, 16, 20), (128, 32, 12), (256, 8, 40), (64, 2, 1)])
+def test_the_longest_window_is_found_to_within_a_hundredth(width: int, layers: int, gib: int) -> None:
+    costs = read_costs("NVIDIA H200")
+    assert costs is not None
+    work = Work(ModelConfig(d_model=width, n_layer=layers), 5_000_000, 1, 1)
+    found = largest_window(costs, work, KEEPS, gib * GIB)
+    assert predicted(work._replace(length=found)).peak_bytes * 1.08 <= gib * GIB
+    longer = range(found + found // 100, 4 * found, found // 400)
+    assert all(predicted(work._replace(length=length)).peak_bytes * 1.08 > gib * GIB for length in longer)
 
 
 def test_on_a_cpu_the_terms_know_no_blocks() -> None:

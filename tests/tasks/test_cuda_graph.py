@@ -100,4 +100,3 @@ def test_which_steps_are_worth_it() -> None:
     assert not worth_a_graph(CausalLM(small), MOST_TOKENS + 1)
     assert not worth_a_graph(nn.Sequential(CausalLM(small), nn.Dropout(0.1)), 10)
     assert not worth_a_graph(CausalLM(ModelConfig(d_model=8, n_layer=1, drop_path=0.1)), 10)
-    assert not worth_a_graph(CausalLM(ModelConfig(d_model=8, n_layer=1, substitution=0.1)), 10)
