@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from cli_process import start
 from world import CliResult, RunCli, write_reference
 
@@ -236,6 +237,15 @@ def test_a_checkpoint_of_another_shape_is_refused_with_keys_and_shapes(run: Path
         "model.backbone.layers.0.mixer.D is missing, the configuration asks for (16,)",
     ):
         assert part in result.err
+
+
+def test_an_option_younger_than_the_run_had_its_default(run: Path, pretrain: Pretrain) -> None:
+    began = yaml.safe_load((run / "run.yaml").read_text())
+    del began["model"]["drop_path"], began["jitter"]
+    (run / "run.yaml").write_text(yaml.safe_dump(began))
+    assert pretrain(run, "--resume").code == 0
+    result = pretrain(run, "--resume", "--model.drop_path", "0.1")
+    assert result.err.startswith(f"{run}/run.yaml: model.drop_path=0.1: the run began with 0.0; ")
 
 
 def test_a_run_goes_on_only_as_it_began(run: Path, pretrain: Pretrain, run_cli: RunCli, tmp_path: Path) -> None:
