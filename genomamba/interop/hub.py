@@ -22,6 +22,12 @@ def check_source(source: str | PathLike[str]) -> None:
         return
     if not NAME.fullmatch(str(source)):
         raise CheckpointError("it is missing", "give a checkpoint's folder or file", file=source)
+    if (folder := Path(source).parent).is_dir():  # a path with a typing error, more likely than a name
+        raise CheckpointError(
+            f"it is missing, and as {folder} is a folder here the Hugging Face hub is not asked",
+            "give a checkpoint's folder or file",
+            file=source,
+        )
     if importlib.util.find_spec("huggingface_hub") is None:
         raise CheckpointError(
             "no such path, and the Hugging Face hub needs a package",

@@ -98,3 +98,13 @@ def test_a_name_on_the_hub_is_not_a_missing_path(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CheckpointError, match=r"checkpoint=owner/name: .* install genomamba\[hf\]"):
         check_source("owner/name")
+
+
+def test_a_mistyped_path_is_no_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        CheckpointError, match=r"runs/typo: it is missing, and as runs is a folder here the .* not asked"
+    ):
+        check_source("runs/typo")
+    check_source("others/typo")
