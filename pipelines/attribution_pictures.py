@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ FORMATS = (".png", ".svg", ".pdf")
 BASES_PER_LINE = 100
 LONGEST_LOGO = 1_000  # letters of more would be a pixel wide, or the picture taller than a page
 _MOST_LINES = 20  # of a heat map; longer regions get longer lines
+_LETTER = 0.1  # inches of height for each letter of an upright label, with some room
 _COLOURS = {"A": "#109648", "C": "#255C99", "G": "#F7B32B", "T": "#D62839"}
 
 
@@ -71,7 +73,8 @@ def heat_map(attribution: Attribution) -> Figure:
             axes.scatter(
                 [region.start + at + 1 for at, _ in own], [row for _, row in own], s=3, color="black", linewidths=0
             )
-    figure.colorbar(image, ax=figure.axes, label=unit, fraction=0.03, pad=0.015)
+    bar = figure.colorbar(image, ax=figure.axes, fraction=0.03, pad=0.015)
+    bar.set_label(_upright(unit, figure), fontsize=9)
     return figure
 
 
@@ -94,8 +97,13 @@ def logo(attribution: Attribution) -> Figure:
     for axes, low, high in lines:
         logomaker.Logo(heights.iloc[low:high], ax=axes, color_scheme=_COLOURS, flip_below=False)
         axes.set_ylim(bottom - room, top + room)
-    figure.supylabel(label, fontsize=9)
+    figure.supylabel(_upright(label, figure), fontsize=9)
     return figure
+
+
+def _upright(label: str, figure: Figure) -> str:
+    """In as many lines as it takes beside the axes of a low picture."""
+    return textwrap.fill(label, max(12, int(figure.get_figheight() / _LETTER)))
 
 
 def save(figure: Figure, path: Path, name: str) -> None:

@@ -21,7 +21,7 @@ from genomamba.genome.interval import Interval
 from genomamba.model.backbone import MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
-from genomamba.pipelines.attribution_pictures import Attribution, heat_map, save
+from genomamba.pipelines.attribution_pictures import Attribution, heat_map, logo, save
 
 SEQUENCE = "".join(np.random.default_rng(5).choice(list("ACGT"), 60))
 
@@ -118,6 +118,23 @@ def test_a_heat_map_shows_each_substitution_in_its_place(tmp_path: Path) -> None
     blue = np.argwhere((left[..., 2] > 0.3) & (left[..., :2].max(-1) < 0.25)).mean(0)
     assert red[0] > blue[0] + 50  # T is below A
     assert red[1] < blue[1] - 200  # base 2 is left of base 3
+
+
+@pytest.mark.parametrize("bases", [20, 250])
+def test_upright_labels_fit_into_the_picture(bases: int) -> None:
+    unit = "log-odds of the class enhancer of the forebrain, alt - ref, nats"
+    scores = np.full((bases, 4), 0.5)
+    shown = Attribution(Interval("c", 0, bases), "ACGTA" * (bases // 5), scores, unit, f"mean of {unit}", True)
+    for figure in (heat_map(shown), logo(shown)):
+        figure.canvas.draw()
+        texts = [axes.yaxis.label for axes in figure.axes] + figure.texts
+        if figure._supylabel is not None:  # type: ignore[attr-defined]
+            texts.append(figure._supylabel)  # type: ignore[attr-defined]
+        found = [text for text in texts if "forebrain" in text.get_text().replace("\n", " ")]
+        assert len({id(text) for text in found}) == 1
+        extent = found[0].get_window_extent()
+        assert figure.bbox.y0 <= extent.y0
+        assert extent.y1 <= figure.bbox.y1
 
 
 def test_a_masked_model_needs_no_more_than_its_window(run_cli: RunCli, world: World, tmp_path: Path) -> None:
