@@ -72,7 +72,7 @@ def scan_backward(
     flags = launch_flags(length, channels, LANES, cut.keep, dt_bias, dt_softplus, walls, reverse)
     width, z_row = known_strides(z, u, dt, dy)
     shape = {"NP": padded, "N": tile, "BD": LANES, "num_warps": 1}
-    rows = shape | {"WIDTH": width, "Z_ROW": z_row}
+    strided = shape | {"WIDTH": width, "Z_ROW": z_row}
     lean = width > 0 and reset is None
     walls, chunk_walls = present(walls, u), present(chunk_walls, u)
     if d_final is None:
@@ -116,7 +116,7 @@ def scan_backward(
                     u, dt, scaled_A, coupling, present(z, u), present(dt_bias, u), walls, dy, entering, kept, asked,
                     sums, part_skip, length, channels, n_chunks, *cuts, *strides,
                     K=cut.keep, U=cut.rebuild_unroll if lean else cut.rebuild_unroll // 2, HAS_SKIP=D is not None,
-                    HAS_GATE=z is not None, maxnreg=cut.rebuild_registers if lean else None, **rows, **flags,
+                    HAS_GATE=z is not None, maxnreg=cut.rebuild_registers if lean else None, **strided, **flags,
                 )  # fmt: skip
                 rebuild_kernels.adjoint_carry_kernel[(blocks, padded, batch)](
                     asked, sums, A, chunk_walls, carry, channels, states, n_chunks, c0, here, *A.stride(),
@@ -130,7 +130,7 @@ def scan_backward(
                     K=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None, HAS_Y=into.y is not None,
                     DZ_ROW=1 if into.dz is None else into.dz.stride(1) // channels,
                     FIRST=n0 == 0, LAST=n0 + tile == padded, WHOLE=whole, ADD=into.add,
-                    ASM=not triton.knobs.runtime.interpret, maxnreg=cut.gradient_registers, **rows, **flags,
+                    ASM=not triton.knobs.runtime.interpret, maxnreg=cut.gradient_registers, **strided, **flags,
                 )  # fmt: skip
                 gradient_kernels.coupling_sum_kernel[(triton.cdiv(batch * steps, _SUMMED),)](
                     parts, into.dB, into.dC, length, states, batch * steps, steps, c0 * chunk, blocks, n0,

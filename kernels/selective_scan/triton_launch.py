@@ -21,7 +21,7 @@ from genomamba.kernels.selective_scan.cut import (
     walks_back,
 )
 
-_WIDTHS = 128
+_WIDTHS = 128  # kernels have multiples of so many channels compiled in
 
 
 class Inputs(NamedTuple):
