@@ -69,8 +69,7 @@ def total(coefficients: Terms, terms: Terms) -> float:
 
 def is_replayed(part: Work, method: Method) -> bool:
     """Whether such a part is short enough for a CUDA graph, and nothing in it speaks against one."""
-    random = part.model.dropout or part.model.drop_path
-    return not (random or method.activation_checkpointing) and part.windows * part.length <= MOST_TOKENS
+    return not method.activation_checkpointing and part.windows * part.length <= MOST_TOKENS
 
 
 def known_devices() -> list[str]:

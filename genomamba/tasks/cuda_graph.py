@@ -20,7 +20,8 @@ class GraphedLoss:
     """``loss(ids, weight)`` of a model, replayed from CUDA graphs for inputs of one shape.
 
     The graphs are captured at the first call, forward and backward, in a memory pool of their own; other shapes take
-    the plain call. The kernels and their order are those of the plain call, and so are the bits.
+    the plain call. The kernels, their order and the random numbers they draw are those of the plain call, and so are
+    the bits.
 
     Args:
         loss: summed loss of ids (B, L) under weights; differentiable in the model's parameters.
@@ -55,8 +56,10 @@ class GraphedLoss:
         enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
         # The graphs are captured on a stream of their own; replays wait for it.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+        # Capturing draws random numbers, which the run is to draw again.
+        generators = torch.random.fork_rng([ids.device] if ids.is_cuda else [])
         # A cached cast of a weight would be a tensor that later steps don't write.
-        with torch.autocast(device, dtype, enabled=enabled, cache_enabled=False):
+        with generators, torch.autocast(device, dtype, enabled=enabled, cache_enabled=False):
             replay = cast(Replay, torch.cuda.make_graphed_callables(module, (ids.clone(), weight.clone())))
         if self._adds_up:
             self._hooks = [parameter.register_hook(torch.clone) for parameter in self._model.parameters()]
@@ -70,9 +73,3 @@ class _Loss(nn.Module):
 
     def forward(self, ids: Tensor, weight: Tensor) -> Tensor:
         return self.loss(ids, weight)
-
-
-def worth_a_graph(model: nn.Module, tokens: int) -> bool:
-    """Whether a micro-batch of so many tokens is short, and the model draws no random numbers in training."""
-    random = any((isinstance(m, nn.Dropout) and m.p > 0) or getattr(m, "drop_path", 0.0) for m in model.modules())
-    return not random and tokens <= MOST_TOKENS

@@ -20,7 +20,7 @@ from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import MaskingConfig
 from genomamba.model.masking import mask_bases
 from genomamba.tasks.config import OptimizerConfig
-from genomamba.tasks.cuda_graph import GraphedLoss, worth_a_graph
+from genomamba.tasks.cuda_graph import MOST_TOKENS, GraphedLoss
 from genomamba.tasks.host_copy import HostCopy
 from genomamba.tasks.metrics_log import LOG_EVERY
 from genomamba.tasks.optimizer import make_optimizer
@@ -100,7 +100,7 @@ class PretrainTask(LightningModule):
         """From now on replays steps as CUDA graphs, where that is asked for, possible and worth it."""
         plain = isinstance(self.model, CausalLM) and not self.model.backbone.activation_checkpointing
         wanted = self.cuda_graph and device.type == "cuda"
-        if wanted and plain and worth_a_graph(self.model, self.batch_size * self.window):
+        if wanted and plain and self.batch_size * self.window <= MOST_TOKENS:
             self._graphed = GraphedLoss(self._causal_loss, self.model, adds_up=self.accumulate > 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -26,7 +26,7 @@ from genomamba.scoring.sequences import stack_ids
 from genomamba.tasks.averaging import RunningMean
 from genomamba.tasks.calibration import best_threshold, fit_temperature
 from genomamba.tasks.config import AugmentConfig, OptimizerConfig
-from genomamba.tasks.cuda_graph import GraphedLoss, worth_a_graph
+from genomamba.tasks.cuda_graph import GraphedLoss
 from genomamba.tasks.host_copy import HostCopy
 from genomamba.tasks.metrics_log import LOG_EVERY
 from genomamba.tasks.optimizer import make_optimizer
@@ -179,8 +179,8 @@ class SequenceTask(LightningModule):
         return F.cross_entropy(outputs.float(), target, self.model.log_weight.exp(), label_smoothing=smoothing)
 
     def on_fit_start(self) -> None:
-        parts = nn.ModuleList([self.model.backbone, self.model.pool])
-        if self.cuda_graph and self.device.type == "cuda" and not self.frozen and worth_a_graph(parts, 0):
+        if self.cuda_graph and self.device.type == "cuda" and not self.frozen:
+            parts = nn.ModuleList([self.model.backbone, self.model.pool])
             self._graphed = GraphedLoss(lambda ids, _: self.model.features(ids, given_only=True)[0], parts)
 
     def _outputs_of(self, batch: SequenceBatch) -> Tensor:
