@@ -1,25 +1,32 @@
 """Two GPUs against one: throughput of pretraining with DDP and FSDP2, and that both go on from a checkpoint.
 
-Each is a run of `genomamba pretrain` on random sequence, with as many windows per device; the time between two lines
-of its step log is what counts, the loader and the exchange of gradients included. Then a run that is stopped by
-SIGTERM and resumed is compared with one that is not, step by step.
+Each is a run of `genomamba pretrain` on random sequence, with as many windows per device. What a step takes is the
+median of the intervals between the rows of its metrics.csv, which are some steps apart; the loader and the exchange of
+gradients are included, validation and the first steps are not. Then a run with the same options is stopped by SIGTERM
+after some steps, resumed, and compared with the timed one step by step; DDP's and FSDP2's do so at the same time.
 
     python benchmarks/ddp.py --out benchmarks/results/ddp.json
+    python benchmarks/ddp.py --ways one fsdp
 
-Needs the package's own dependencies and two GPUs; with --cpu it shows on two processes that it works.
+Needs the package's own dependencies and two GPUs; with --cpu it shows on two processes that it works. Results are
+written after each part, with the seconds that it took.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import itertools
 import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +37,15 @@ WAYS = {
     "ddp": ["--devices", "2", "--strategy", "ddp"],
     "fsdp": ["--devices", "2", "--strategy", "fsdp"],
 }
-WARM = 15  # steps before the clock starts
+WARM = 15  # steps before the clock counts
+STOP_AFTER = 4  # steps, or soon after
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the results here as JSON")
-    parser.add_argument("--steps", type=int, default=60, help="that are timed")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS], help="only these")
+    parser.add_argument("--steps", type=int, default=150, help="that are timed")
     parser.add_argument("--window", type=int, default=1024)
     parser.add_argument("--batch-size", type=int, default=256, help="windows per device and step")
     parser.add_argument("--d-model", type=int, default=256)
@@ -50,26 +59,34 @@ def main() -> None:
         "device": "cpu" if options.cpu else torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "commit": commit(),
-        **{key: value for key, value in vars(options).items() if key not in ("out", "cpu")},
+        **{key: value for key, value in vars(options).items() if key not in ("out", "cpu", "ways")},
     }
+
+    def keep(way: str, part: dict[str, Any]) -> None:
+        found[way] = found.get(way, {}) | part
+        print(way, part, flush=True)
+        if options.out:
+            options.out.write_text(json.dumps(found, indent=1) + "\n")
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bases = random.Random(0).choices("ACGT", k=5_000_000)
         (folder / "genome.fa").write_text(">chr\n" + "".join(bases) + "\n")
-        for way in WAYS:
-            found[way] = {"Mbp_per_s": throughput(folder, way, options)}
-            print(way, found[way], flush=True)
-        for way in ("ddp", "fsdp"):
-            found[way]["times_one"] = found[way]["Mbp_per_s"] / found["one"]["Mbp_per_s"]
-            found[way] |= resumed(folder, way, options)
-            print(way, found[way], flush=True)
-    if options.out:
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        for way in options.ways:
+            speed = throughput(folder, way, options)
+            keep(way, speed)
+            if way != "one" and "one" in found:
+                keep(way, {"times_one": speed["Mbp_per_s"] / found["one"]["Mbp_per_s"]})
+        several = [way for way in options.ways if way != "one"]
+        with ThreadPoolExecutor() as pool:
+            parts = {pool.submit(resumed, folder, way, options): way for way in several}
+            for part in as_completed(parts):
+                keep(parts[part], part.result())
 
 
 def pretrain(folder: Path, run: Path, way: str, options: argparse.Namespace, *more: object) -> subprocess.Popen:
     devices = int(WAYS[way][1])
-    words = [
+    words: list[object] = [
         *("-r", folder / "genome.fa", "-o", run, "--step-log", *WAYS[way]),
         *(
             "--window",
@@ -82,14 +99,19 @@ def pretrain(folder: Path, run: Path, way: str, options: argparse.Namespace, *mo
         *("--model.d_model", options.d_model, "--model.n_layer", options.n_layer),
         *(("--device", "cpu") if options.cpu else ("--device", "gpu", "--precision", "bf16-mixed")),
     ]
+    words += ["--steps", WARM + options.steps, "--validate-every", WARM + options.steps]
     command = [sys.executable, "-m", "genomamba", "pretrain", *words, *more]
-    log = (folder / "log").open("a")
-    return subprocess.Popen([str(word) for word in command], stderr=log)
+    with log_of(run).open("a") as log:
+        return subprocess.Popen([str(word) for word in command], stderr=log)
 
 
-def finish(folder: Path, process: subprocess.Popen, code: int = 0) -> None:
+def log_of(run: Path) -> Path:
+    return run.with_suffix(".log")
+
+
+def finish(run: Path, process: subprocess.Popen, code: int = 0) -> None:
     if process.wait() != code:
-        raise SystemExit((folder / "log").read_text())
+        raise SystemExit(log_of(run).read_text())
 
 
 def steps_done(run: Path) -> int:
@@ -97,38 +119,40 @@ def steps_done(run: Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
 
 
-def wait_for(run: Path, steps: int, process: subprocess.Popen) -> float:
-    while steps_done(run) < steps and process.poll() is None:
-        time.sleep(0.002)
-    return time.perf_counter()
-
-
-def throughput(folder: Path, way: str, options: argparse.Namespace) -> float:
-    """Mbp/s of all devices together."""
-    run, steps = folder / way, WARM + options.steps
-    process = pretrain(folder, run, way, options, "--steps", steps + 2, "--validate-every", steps + 2)
-    began = wait_for(run, WARM, process)
-    ended = wait_for(run, steps, process)
-    finish(folder, process)
-    return options.steps * options.batch_size * options.window * int(WAYS[way][1]) / (ended - began) / 1e6
+def throughput(folder: Path, way: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Mbp/s of all devices together, and milliseconds per step: the median, and the middle half's ends."""
+    run, began = folder / way, time.perf_counter()
+    finish(run, pretrain(folder, run, way, options))
+    with (run / "metrics.csv").open(newline="") as stream:
+        rows = [(int(row["step"]) + 1, float(row["train_seconds"])) for row in csv.DictReader(stream) if row["lr"]]
+    timed = [row for row in rows if row[0] >= WARM]
+    times = [1e3 * (after - before) / (last - first) for (first, before), (last, after) in itertools.pairwise(timed)]
+    lower, median, upper = statistics.quantiles(times, n=4)
+    return {
+        "Mbp_per_s": options.batch_size * options.window * int(WAYS[way][1]) / median / 1e3,
+        "step_ms": median,
+        "step_ms_middle_half": [lower, upper],
+        "seconds": time.perf_counter() - began,
+    }
 
 
 def resumed(folder: Path, way: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Largest difference of a step's loss between a run that was stopped and resumed and one that was not."""
-    more = ("--steps", 12, "--validate-every", 6)
-    whole, cut = folder / f"{way}_whole", folder / f"{way}_cut"
-    finish(folder, pretrain(folder, whole, way, options, *more))
-    process = pretrain(folder, cut, way, options, *more)
-    wait_for(cut, 4, process)
+    """Largest difference of a step's loss between a run that was stopped and resumed and the timed one."""
+    whole, cut, began = folder / way, folder / f"{way}_cut", time.perf_counter()
+    process = pretrain(folder, cut, way, options)
+    while steps_done(cut) < STOP_AFTER and process.poll() is None:
+        time.sleep(0.002)
     os.kill(process.pid, signal.SIGTERM)
-    finish(folder, process, 128 + signal.SIGTERM)
+    finish(cut, process, 128 + signal.SIGTERM)
     at = steps_done(cut)
-    finish(folder, pretrain(folder, cut, way, options, *more, "--resume"))
+    finish(cut, pretrain(folder, cut, way, options, "--resume"))
     ours, theirs = (losses(run) for run in (cut, whole))
     return {
         "stopped_after": at,
+        "compared_steps": len(ours),
         "same_bits": ours == theirs,
         "largest_difference": max(abs(a - b) for a, b in zip(ours, theirs, strict=True)),
+        "resume_seconds": time.perf_counter() - began,
     }
 
 

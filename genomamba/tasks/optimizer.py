@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -15,6 +16,7 @@ from genomamba.model.block import GatedMlp
 from genomamba.model.mixer import Mixer
 from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.muon import MuonAdamW
+from genomamba.tasks.shards import ShardedAdamW
 
 DYNAMICS = ("A_log", "A_imag")
 
@@ -87,7 +89,8 @@ def make_optimizer(
         groups = muon_groups(model, decay)
         optimizer: Optimizer = MuonAdamW(groups, lr=lr, betas=betas, momentum=config.momentum, fused=on_gpu)
     else:
-        optimizer = AdamW(parameter_groups(model, decay), lr=lr, betas=betas, fused=on_gpu or None)
+        kind = ShardedAdamW if isinstance(model, FSDPModule) else AdamW
+        optimizer = kind(parameter_groups(model, decay), lr=lr, betas=betas, fused=on_gpu or None)
     warmup = max(1, round(config.warmup * steps))
 
     def factor(step: int) -> float:

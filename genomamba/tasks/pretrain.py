@@ -10,7 +10,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
 from genomamba.data.datasets import SOFT_MASKED, UNIQUE, Batch
@@ -24,6 +24,7 @@ from genomamba.tasks.cuda_graph import MOST_TOKENS, GraphedLoss
 from genomamba.tasks.host_copy import HostCopy
 from genomamba.tasks.metrics_log import LOG_EVERY
 from genomamba.tasks.optimizer import make_optimizer
+from genomamba.tasks.shards import clip_sharded, own_parts, shard
 from genomamba.tasks.stop_signals import StopSignals
 from genomamba.tasks.strategies import ShardedStrategy
 
@@ -128,13 +129,10 @@ class PretrainTask(LightningModule):
         return both
 
     def configure_model(self) -> None:
-        """Shards the blocks where the strategy asks for it: FSDP2."""
+        """Shards the model where the strategy asks for it: FSDP2."""
         strategy = self.trainer.strategy
         if isinstance(strategy, ShardedStrategy) and not isinstance(self.model, FSDPModule):
-            mesh = strategy.device_mesh["data_parallel"]
-            for block in self.model.backbone.layers:
-                fully_shard(block, mesh=mesh)
-            fully_shard(self.model, mesh=mesh)
+            shard(self.model, strategy.device_mesh["data_parallel"])
 
     def on_train_end(self) -> None:
         if isinstance(self.model, FSDPModule):
@@ -163,15 +161,26 @@ class PretrainTask(LightningModule):
             )
         # The trainer takes the mean over micro-batches and ranks.
         factor = self.nominal * self.accumulate * self.trainer_ranks / max(weight, 1.0)
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        gradients = own_parts(p.grad for p in self.parameters() if p.grad is not None)
         if factor != 1 and gradients:
-            torch._foreach_mul_(gradients, factor)  # each rank its own parts
+            torch._foreach_mul_(gradients, factor)
         if self.global_step and (self.global_step + 1) % LOG_EVERY:
             return  # what would not be kept costs a millisecond
         self._log("train_bits_per_base", self.step_loss * BITS_PER_NAT, prog_bar=True)
         self._log("lr", optimizer.param_groups[0]["lr"])
         if self.rejected:
             self._log("rejected_windows", self.rejected)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if isinstance(self.model, FSDPModule) and gradient_clip_val:
+            clip_sharded(self.model.parameters(), gradient_clip_val)
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def _log(self, name: str, value: float, *, prog_bar: bool = False) -> None:
         # As a tensor on the CPU: a number would be copied to the device, which waits for all that is queued there.
