@@ -40,7 +40,7 @@ def main() -> None:
     given = parser.parse_args().registers
     planned = cut.plan(1, 1 << 20, 512, 16)
     tile, unroll, keep = planned.forward_tile, planned.forward_unroll, planned.keep
-    forward = {"NP": 16, "N": tile, "WIDTH": 512, "SIDES": planned.forward_sides, "U": unroll, **FLAGS}
+    forward = {"NP": 16, "N": tile, "WIDTH": 512, "U": unroll, **FLAGS}
     backward = {"NP": 16, "N": planned.backward_tile, "BD": cut.LANES, "WIDTH": 512, "K": keep, **FLAGS}
     gated = {"Z_ROW": 2, "HAS_SKIP": True, "HAS_GATE": True}
     ends = {"FIRST": True, "LAST": True}
@@ -49,8 +49,10 @@ def main() -> None:
     show("state", triton_forward.state_kernel, forward, unroll * tile, given)
     for fine in (False, True):
         name = "output, keeping fine states" if fine else "output"
-        own = forward | gated | ends | {"KEEP": False, "FINE": fine, "ADD": False}
-        show(name, triton_forward.output_kernel, own, unroll * tile, given)
+        sides = 1 if fine else planned.output_sides
+        own = forward | gated | ends | {"SIDES": sides, "KEEP": False, "FINE": fine, "ADD": False}
+        most = given or planned.output_registers[sides - 1]
+        show(name, triton_forward.output_kernel, own, unroll * tile * sides, most)
     rebuild = backward | gated | {"U": planned.rebuild_unroll}
     most = given or planned.rebuild_registers
     show("rebuild", triton_rebuild.rebuild_kernel, rebuild, planned.rebuild_unroll * tile, most)

@@ -23,8 +23,9 @@ class Plan(NamedTuple):
     n_spans: int
     padded: int  # states, a power of two
     forward_tile: int  # states that one lane holds
-    forward_sides: int  # channels of one lane
     forward_unroll: int
+    output_sides: int  # channels of one lane, with strides compiled in, no walls and no fine states; else one
+    output_registers: tuple[int, int]  # with one channel to a lane, and with two; strides and walls as above
     backward_tile: int
     keep: int  # the backward keeps the state at every keep-th step
     rebuild_unroll: int  # with strides compiled in and no walls; else half of it, in any number of registers
@@ -50,12 +51,13 @@ def plan(batch: int, length: int, channels: int, states: int) -> Plan:
         n_spans=1 if alone else n_chunks,
         padded=padded,
         forward_tile=tile,
-        forward_sides=1,
         forward_unroll=4,
+        output_sides=2 if columns * (1 if alone else n_chunks) >= 2 * _ALONE else 1,
+        output_registers=(80, 168),
         backward_tile=tile,
         keep=4,
         rebuild_unroll=4,
-        rebuild_registers=128,
+        rebuild_registers=168,
         gradient_registers=255,
     )
 

@@ -78,7 +78,6 @@ def state_kernel(
     NP: tl.constexpr,
     N: tl.constexpr,
     WIDTH: tl.constexpr,
-    SIDES: tl.constexpr,
     U: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     SOFTPLUS: tl.constexpr,
@@ -91,28 +90,19 @@ def state_kernel(
     if WIDTH:
         D, u_sl, dt_sl = WIDTH, WIDTH, WIDTH
     MASKED: tl.constexpr = MASK_L or MASK_D
-    BD: tl.constexpr = 32 * SIDES
-    blocks = tl.cdiv(D, BD)
+    blocks = tl.cdiv(D, 32)
     pid = tl.program_id(0)
     lane = tl.arange(0, 32)
-    d = (pid % blocks) * BD + lane
+    d = (pid % blocks) * 32 + lane
     c = (pid // blocks) % n_chunks
     b = (pid // (blocks * n_chunks)).to(tl.int64)
     n0 = tl.program_id(1) * N
     d = d.to(tl.int64)
-    live = ()
-    h = ()
-    decay = ()
-    bias = ()
-    total = ()
-    for side in tl.static_range(SIDES):
-        channel = d + 32 * side
-        here = channel < D
-        live = live + (here,)
-        decay = decay + (load_decay(A, channel, here, n0, a_sd, a_sn, n_real, N),)
-        bias = bias + (tl.load(dt_bias + channel, mask=here, other=0.0).to(tl.float32) if HAS_BIAS else 0.0,)
-        h = h + (zeros_like_state(lane, N),)
-        total = total + (tl.zeros((32,), tl.float32),)
+    live = d < D
+    decay = load_decay(A, d, live, n0, a_sd, a_sn, n_real, N)
+    bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
+    h = zeros_like_state(lane, N)
+    total = tl.zeros((32,), tl.float32)
 
     first = c.to(tl.int64) * chunk
     steps = tl.minimum(chunk, L - first).to(tl.int32)
@@ -121,8 +111,8 @@ def state_kernel(
     u_ptr = u + b * u_sb + token * u_sl + d * u_sd
     dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
     row_ptr = coupling + (b * L + token) * (2 * NP) + n0
-    raws = load_group(dt_ptr, 32 * dt_sd, way * dt_sl, 0, steps, live, U, MASK_L, MASKED)
-    us = load_group(u_ptr, 32 * u_sd, way * u_sl, 0, steps, live, U, MASK_L, MASKED)
+    raws = load_group(dt_ptr, 0, way * dt_sl, 0, steps, (live,), U, MASK_L, MASKED)
+    us = load_group(u_ptr, 0, way * u_sl, 0, steps, (live,), U, MASK_L, MASKED)
     spread = load_spread(row_ptr, steps - 1, way * (2 * NP), lane, U, N, NP, False, MASK_L)
     for i in range(0, steps, U):
         # The last group loads itself again.
@@ -130,34 +120,24 @@ def state_kernel(
         u_ptr += more * way * u_sl
         dt_ptr += more * way * dt_sl
         row_ptr += more * way * (2 * NP)
-        next_raws = load_group(dt_ptr, 32 * dt_sd, way * dt_sl, i + more, steps, live, U, MASK_L, MASKED)
-        next_us = load_group(u_ptr, 32 * u_sd, way * u_sl, i + more, steps, live, U, MASK_L, MASKED)
+        next_raws = load_group(dt_ptr, 0, way * dt_sl, i + more, steps, (live,), U, MASK_L, MASKED)
+        next_us = load_group(u_ptr, 0, way * u_sl, i + more, steps, (live,), U, MASK_L, MASKED)
         next_spread = load_spread(row_ptr, steps - 1 - i - more, way * (2 * NP), lane, U, N, NP, False, MASK_L)
         for j in tl.static_range(U):
             row = ()
             for n in tl.static_range(N):
                 row = row + (shared(spread, j, n, N),)
-            new_h = ()
-            new_total = ()
-            for side in tl.static_range(SIDES):
-                valid = live[side] & (i + j < steps) if MASK_L else live[side]
-                raw = raws[j * SIDES + side].to(tl.float32)
-                delta = step_size(raw, bias[side], valid, HAS_BIAS, SOFTPLUS, MASKED)
-                before = h[side]
-                if HAS_WALLS:
-                    before = cut(before, wall_before(walls, b, first + i + j, L), N)
-                x = delta * us[j * SIDES + side].to(tl.float32)
-                new_h = new_h + (advance(before, delta, x, decay[side], row, N),)
-                new_total = new_total + (total[side] + delta,)
-            h = new_h
-            total = new_total
+            valid = live & (i + j < steps) if MASK_L else live
+            delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
+            if HAS_WALLS:
+                h = cut(h, wall_before(walls, b, first + i + j, L), N)
+            h = advance(h, delta, delta * us[j].to(tl.float32), decay, row, N)
+            total = total + delta
         raws = next_raws
         us = next_us
         spread = next_spread
-    for side in tl.static_range(SIDES):
-        at = d + 32 * side
-        store_state(states + ((b * n_chunks + c) * NP + n0) * D + at, h[side], D, live[side], N)
-        tl.store(sums + (b * n_chunks + c) * D + at, total[side], mask=live[side])
+    store_state(states + ((b * n_chunks + c) * NP + n0) * D + d, h, D, live, N)
+    tl.store(sums + (b * n_chunks + c) * D + d, total, mask=live)
 
 
 @triton.jit(do_not_specialize=["D", "n_real", "n_chunks"])

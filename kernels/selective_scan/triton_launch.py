@@ -74,12 +74,12 @@ def scan_forward(
         return y, final, entering
     coupling = coupling_rows(B, C, cut.padded)
     walls, chunk_walls = wall_marks(reset, reverse, cut)
-    blocks = triton.cdiv(channels, cut.forward_sides * LANES)
-    flags = launch_flags(
-        length, channels, cut.forward_sides * LANES, cut.forward_unroll, dt_bias, dt_softplus, walls, reverse
-    )
+    blocks = lane_blocks(channels)
+    flags = launch_flags(length, channels, LANES, cut.forward_unroll, dt_bias, dt_softplus, walls, reverse)
     walls, chunk_walls = present(walls, u), present(chunk_walls, u)
     width, z_row = known_strides(z, u, dt)
+    lean = width > 0 and reset is None
+    sides = cut.output_sides if lean and not fine else 1
     with torch.cuda.device_of(u):
         if cut.n_spans == 1:
             entering[:, 0].zero_()
@@ -90,8 +90,7 @@ def scan_forward(
             forward_kernels.state_kernel[(blocks * cut.n_chunks * batch, cut.padded // cut.forward_tile)](
                 u, dt, A, coupling, present(dt_bias, u), walls, entering, sums, length, channels, states,
                 cut.chunk, cut.n_chunks, *u.stride(), *dt.stride(), *A.stride(),
-                NP=cut.padded, N=cut.forward_tile, WIDTH=width, SIDES=cut.forward_sides, U=cut.forward_unroll,
-                num_warps=1, **flags,
+                NP=cut.padded, N=cut.forward_tile, WIDTH=width, U=cut.forward_unroll, num_warps=1, **flags,
             )  # fmt: skip
             forward_kernels.carry_kernel[(lane_blocks(channels), cut.padded, batch)](
                 entering, sums, A, chunk_walls, present(initial_state, u), channels, states, cut.n_chunks,
@@ -103,15 +102,15 @@ def scan_forward(
         if cut.padded > cut.forward_tile:
             sum_y = u.new_empty(u.shape, dtype=torch.float32)
         for n0 in range(0, cut.padded, cut.forward_tile):
-            forward_kernels.output_kernel[(blocks * cut.n_spans * batch,)](
+            forward_kernels.output_kernel[(triton.cdiv(blocks, sides) * cut.n_spans * batch,)](
                 u, dt, A, coupling, present(D, u), present(z, u), present(dt_bias, u), walls, entering, kept, sum_y, y,
                 final, length, channels, states, cut.chunk, cut.n_chunks, cut.span, cut.n_spans, n0,
                 *u.stride(), *dt.stride(), *A.stride(), *strides_of(z),
                 NP=cut.padded, N=cut.forward_tile, WIDTH=width, Z_ROW=z_row,
-                SIDES=cut.forward_sides, U=cut.forward_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None,
+                SIDES=sides, U=cut.forward_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None,
                 FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded,
                 KEEP=keep and not fine and cut.n_spans < cut.n_chunks, FINE=fine,
-                ADD=add_to is not None,
+                ADD=add_to is not None, maxnreg=cut.output_registers[sides - 1] if lean else None,
                 num_warps=1, **flags,
             )  # fmt: skip
     if reset is not None and reverse:

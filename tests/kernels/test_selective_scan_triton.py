@@ -105,6 +105,17 @@ def test_steps_between_tokens_that_are_compiled_in_agree(flags: str, monkeypatch
     assert_agree(results(values, run), results(values, dtype=torch.float64, impl="reference", **options))
 
 
+@pytest.mark.parametrize(("states", "flags"), [(2, "zDbsh"), (17, "zs<")])
+def test_two_channels_of_one_lane_agree(states: int, flags: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there are warps enough; the last block of channels is not full."""
+    monkeypatch.setattr(triton_launch, "_WIDTHS", 1)
+    cut = triton_launch.plan
+    monkeypatch.setattr(triton_launch, "plan", lambda *shape: cut(*shape)._replace(output_sides=2))
+    values, options = case(9, 33, states, 1, flags)
+    expected = results(values, dtype=torch.float64, impl="reference", **options)
+    assert_agree(results(values, impl="triton", **options), expected)
+
+
 def test_steps_are_compiled_in_for_the_widths_of_models() -> None:
     wide, narrow = torch.zeros(1, 3, 256), torch.zeros(1, 3, 96)
     assert triton_launch.known_strides(torch.zeros(1, 3, 512)[..., 256:], wide, wide) == (256, 2)
