@@ -136,7 +136,7 @@ def check_options(config: Config) -> None:
         value = getattr(config, field)
         if value is not None and value >= 1:
             raise ConfigError("it must be below 1", "lower it", field=field, value=value)
-    if config.method == "probe" and (config.head.d_hidden or config.head.pooling == "attention"):
+    if config.method == "probe" and (config.head.d_hidden or config.head.pooling in ("attention", "regions")):
         raise ConfigError(
             "a probe has no layers that training could fit",
             "set --head.d_hidden 0, and --head.pooling mean, max or last",

@@ -10,7 +10,7 @@ from genomamba.errors import ConfigError
 
 MIXERS = ("mamba", "mamba2", "s4d", "attention", "gru")
 Strategy = Literal["add", "ew_multiply", "concat"]
-Pooling = Literal["mean", "max", "last", "attention"]
+Pooling = Literal["mean", "max", "last", "attention", "regions"]
 Reading = Literal["both", "given", "joined"]
 StrandOrder = Literal["kept", "swapped"]
 
@@ -231,18 +231,21 @@ class VariantHeadConfig:
 @dataclass(frozen=True)
 class SequenceHeadConfig:
     """Attributes:
-    pooling: how the hidden states of a sequence become one vector.
+    pooling: how the hidden states of a sequence become one vector. regions: one of attention for each of several
+        regions, side by side, for what depends on where in the sequence something is.
     strands: both: the answers for the sequence and for its reverse complement are averaged (training shows either);
         given: the sequence is read as it stands; joined: one head sees both strands' vectors, side by side, so that
         a causal model knows what follows each base and yet which strand was given.
     d_hidden: width of the head's hidden layer; 0 for a linear head.
     dropout: applied to the pooled vector, and to the hidden layer, in training.
+    regions: how many there are, of pooling by regions.
     """
 
     pooling: Pooling = "mean"
     strands: Reading = "both"
     d_hidden: int = 0
     dropout: float = 0.1
+    regions: int = 8
 
     def __post_init__(self) -> None:
         for field, known in (("pooling", get_args(Pooling)), ("strands", get_args(Reading))):
@@ -251,7 +254,7 @@ class SequenceHeadConfig:
                 raise ConfigError(
                     f"no such {field}", f"choose from {', '.join(known)}", field=f"head.{field}", value=value
                 )
-        for field, low, high in (("d_hidden", 0, math.inf), ("dropout", 0, 0.999)):
+        for field, low, high in (("d_hidden", 0, math.inf), ("dropout", 0, 0.999), ("regions", 1, math.inf)):
             if not low <= getattr(self, field) <= high:
                 span = f"between {low} and {high}" if high < math.inf else f"at least {low}"
                 raise ConfigError(f"it must be {span}", "change it", field=f"head.{field}", value=getattr(self, field))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +20,38 @@ from genomamba.model.trees import TreeHead, TreeShape
 class Pool(nn.Module):
     """Hidden states of the real tokens as one vector per row; padding has no part in it.
 
+    Attention weighs token t by softmax_t(q · h_t). For regions there are several such, side by side, and each also
+    prefers a part of the sequence: softmax_t(q_k · h_t - (x_t - c_k)² / 2 w_k²), where x_t in (0, 1) is the place of
+    the token among the real ones. Centres c_k begin evenly spaced, widths w_k at half of that space; all is learned.
+
+    Args:
+        d_model: width of a hidden state.
+        how: one of the poolings.
+        regions: how many, where there are regions.
+
+    Attributes:
+        width: of the vector.
+
     Raises:
         ConfigError: no such pooling.
     """
 
-    def __init__(self, d_model: int, how: Pooling) -> None:
+    def __init__(self, d_model: int, how: Pooling, regions: int = 1) -> None:
         super().__init__()
-        if how not in ("mean", "max", "last", "attention"):
-            raise ConfigError("no such pooling", "choose mean, max, last or attention", field="pooling", value=how)
+        if how not in get_args(Pooling):
+            raise ConfigError(
+                "no such pooling", f"choose from {', '.join(get_args(Pooling))}", field="pooling", value=how
+            )
         self.how: Pooling = how
-        self.query = nn.Linear(d_model, 1, bias=False) if how == "attention" else None
+        count = regions if how == "regions" else 1
+        self.width = count * d_model
+        self.query = nn.Linear(d_model, count, bias=False) if how in ("attention", "regions") else None
+        if how == "regions":
+            self.center = nn.Parameter((torch.arange(count) + 0.5) / count)
+            self.log_width = nn.Parameter(torch.full((count,), -math.log(2 * count)))
 
     def forward(self, hidden: Tensor, length: Tensor | None = None) -> Tensor:
-        """hidden (B, L, D), tokens per row (B,) or None for all → (B, D)."""
+        """hidden (B, L, D), tokens per row (B,) or None for all → (B, width)."""
         batch, longest, _ = hidden.shape
         size = hidden.new_full((batch,), longest, dtype=torch.long) if length is None else length.to(hidden.device)
         if self.how == "last":
@@ -38,11 +59,18 @@ class Pool(nn.Module):
         real = (torch.arange(longest, device=hidden.device) < size[:, None]).unsqueeze(-1)
         if self.how == "max":
             return hidden.masked_fill(~real, -torch.inf).amax(1)
-        if self.query is not None:
-            weight = self.query(hidden).masked_fill(~real, -torch.inf).softmax(1)
-        else:
-            weight = real / size[:, None, None]
-        return (weight * hidden.masked_fill(~real, 0)).sum(1)
+        hidden = hidden.masked_fill(~real, 0)
+        if self.query is None:
+            return (real / size[:, None, None] * hidden).sum(1)
+        affinity = self.query(hidden)
+        if self.how == "regions":
+            place = (torch.arange(longest, device=hidden.device) + 0.5) / size[:, None]
+            apart = (place.unsqueeze(-1) - self.center) * torch.exp(-self.log_width)
+            affinity = affinity - apart.square() / 2
+        weight = affinity.masked_fill(~real, -torch.inf).softmax(1)
+        if self.how == "attention":
+            return (weight * hidden).sum(1)
+        return torch.einsum("blk,bld->bkd", weight, hidden.to(weight.dtype)).flatten(1)
 
 
 class SequenceModel(nn.Module):
@@ -81,8 +109,8 @@ class SequenceModel(nn.Module):
         self.config, self.classes = config, tuple(classes)
         self.head_config = head = head or SequenceHeadConfig()
         self.backbone = Backbone(config, impl)
-        self.pool = Pool(config.d_model, head.pooling)
-        width = config.d_model * (2 if head.strands == "joined" else 1)
+        self.pool = Pool(config.d_model, head.pooling, head.regions)
+        width = self.pool.width * (2 if head.strands == "joined" else 1)
         outputs = max(len(self.classes), 1)
         self.head: nn.Module = _layers(head, width, outputs) if trees is None else TreeHead(trees, outputs)
         self.register_buffer("log_weight", torch.zeros(outputs))

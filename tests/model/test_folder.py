@@ -53,7 +53,7 @@ def test_classifier_reads_back_with_its_calibration(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("classes", [["no", "yes"], ["a", "b", "c"], []])
 def test_sequence_model_reads_back_with_its_classes_and_calibration(tmp_path: Path, classes: list[str]) -> None:
-    head = SequenceHeadConfig(pooling="attention", strands="joined", d_hidden=3)
+    head = SequenceHeadConfig(pooling="regions", strands="joined", d_hidden=3, regions=2)
     model = SequenceModel(CONFIG, head, classes).eval()
     for number, name in enumerate(("temperature", "threshold", "center", "scale"), start=2):
         getattr(model, name).fill_(number)

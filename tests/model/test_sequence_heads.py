@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genomamba.errors import ConfigError
 from genomamba.genome import alphabet
-from genomamba.model.config import ModelConfig, SequenceHeadConfig
+from genomamba.model.config import ModelConfig, Pooling, SequenceHeadConfig
 from genomamba.model.sequence_heads import Pool, SequenceModel, TokenModel
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -18,7 +18,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "both ways": {"bidirectional": True},
     "both strands": {"bidirectional": True, "rc_equivariant": True, "rc_strand_order": "swapped", "n_layer": 3},
 }
-POOLINGS = ("mean", "max", "last", "attention")
+POOLINGS = get_args(Pooling)
 
 
 def config(kind: str) -> ModelConfig:
@@ -43,6 +43,26 @@ def test_pooling_by_hand() -> None:
     expected = torch.stack([w @ h for w, h in zip(weights, rows, strict=True)])
     torch.testing.assert_close(pool(hidden.nan_to_num(7.0), length), expected)
     torch.testing.assert_close(Pool(3, "mean")(hidden[1:]), hidden[1:].mean(1))
+
+
+@torch.no_grad()
+def test_regions_by_hand() -> None:
+    hidden, length = torch.randn(2, 6, 3), torch.tensor([4, 6])
+    pool = Pool(3, "regions", regions=2)
+    assert pool.query is not None
+    torch.testing.assert_close(pool.center, torch.tensor([0.25, 0.75]))
+    torch.testing.assert_close(pool.log_width.exp(), torch.tensor([0.25, 0.25]))
+    rows = []
+    for row, size in zip(hidden, length.tolist(), strict=True):
+        place = (torch.arange(size) + 0.5) / size
+        each = []
+        for query, center in zip(pool.query.weight, (0.25, 0.75), strict=True):
+            weight = torch.softmax(row[:size] @ query - (place - center) ** 2 / (2 * 0.25**2), 0)
+            each.append(weight @ row[:size])
+        rows.append(torch.cat(each))
+    hidden[0, 4:] = torch.nan  # what padding holds is nobody's business
+    torch.testing.assert_close(pool(hidden, length), torch.stack(rows))
+    assert (pool(hidden[1:]) - pool(hidden[1:].flip(1))).abs().max() > 1e-2  # the order of tokens matters
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -48,7 +48,12 @@ def test_bad_rows_are_refused_by_line(run_cli: RunCli, tmp_path: Path, made: lis
             "method=lora: without a pretrained model there is nothing to keep; give -m, such as -m shipped",
         ),
         ("--smoothing 1", "smoothing=1.0: it must be below 1"),
-        ("--head.pooling median", "head.pooling=median: expected one of 'mean', 'max', 'last', 'attention'; see "),
+        (
+            "--head.pooling median",
+            "head.pooling=median: expected one of 'mean', 'max', 'last', 'attention', 'regions'; ",
+        ),
+        ("--head.regions 0", "head.regions=0: it must be at least 1"),
+        ("-m shipped --method probe --head.pooling regions", "method=probe: a probe has no layers that training could"),
         ("--architecture.dmodel 3", "--architecture.dmodel: unknown option; the nearest is --architecture.d_model"),
         ("--columns label", "columns=label: it is not understood; write FIELD=COLUMN"),
         ("--columns label=y", "table.csv: y: there is no such column; there is sequence, label, split"),

@@ -100,7 +100,7 @@ def test_every_form_of_table_gives_the_same_figures(run_cli: RunCli, trained: Pa
 def test_three_classes_with_weights_every_reading_and_pooling(run_cli: RunCli, tmp_path: Path) -> None:
     made = rows(3, per_class=40)
     table = write_table(tmp_path / "t.csv", made[:100])  # fewer of the last class
-    for strands, pooling in (("given", "max"), ("joined", "attention"), ("both", "mean")):
+    for strands, pooling in (("given", "max"), ("joined", "regions"), ("both", "mean")):
         out = tmp_path / strands
         words = ("--head.strands", strands, "--head.pooling", pooling, "--class-weights", "balanced", "--average", 0.5)
         result = run_cli("finetune", "sequences", "-i", table, "-o", out, *SMALL, *QUICK, *words, "--epochs", 8)
