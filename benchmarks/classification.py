@@ -28,14 +28,14 @@ import time
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from made_with import keep_made_with, sha256
 from series import Series, add_options, run_series
 from settings import changed, settings
 from side_by_side import Job
 
-from genomamba.model.config import ModelConfig
+from genomamba.model.config import ModelConfig, Pooling
 from genomamba.model.folder import weights_fingerprint
 from genomamba.pipelines import evaluate_sequences, finetune_sequences
 
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--starts", nargs="+", choices=("pretrained", "scratch"), help="both, where there is a model")
     parser.add_argument("--lr", type=float, nargs="+", help="of the grid")
     parser.add_argument("--strands", nargs="+", choices=("both", "given", "joined"), help="of the grid")
+    parser.add_argument("--pooling", nargs="+", choices=get_args(Pooling), help="of the grid")
     parser.add_argument(
         "--for",
         nargs="+",
@@ -117,7 +118,11 @@ class TaskSeries(Series):
             if fnmatch(name, pattern):
                 self.own |= settings(words)
         seeds: list[int] = self.own.pop("seeds", options.seeds)
-        options_of_grid = {"optimizer.lr": options.lr, "head.strands": options.strands}
+        options_of_grid = {
+            "optimizer.lr": options.lr,
+            "head.strands": options.strands,
+            "head.pooling": options.pooling,
+        }
         given = {option: values for option, values in options_of_grid.items() if values}
         grid = [dict(zip(given, values, strict=True)) for values in itertools.product(*given.values())]
         decisive = {"task": sha256(path), "set": self.own, "grid": grid}
