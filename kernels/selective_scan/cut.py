@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     output_registers: tuple[int, int]  # with one channel to a lane, and with two; strides and walls as above
     backward_tile: int
     keep: int  # the backward keeps the state at every keep-th step
-    rebuild_unroll: int  # with strides compiled in, no walls and whole groups; else 2, in any number of registers
+    rebuild_unroll: int  # with strides compiled in and no walls; else half of it, in any number of registers
     rebuild_registers: int
     gradient_registers: int
 
@@ -56,8 +56,8 @@ def plan(batch: int, length: int, channels: int, states: int) -> Plan:
         output_registers=(80, 168),
         backward_tile=tile,
         keep=4,
-        rebuild_unroll=8,
-        rebuild_registers=255,
+        rebuild_unroll=4,
+        rebuild_registers=168,
         gradient_registers=255,
     )
 

@@ -73,7 +73,7 @@ def scan_backward(
     width, z_row = known_strides(z, u, dt, dy)
     shape = {"NP": padded, "N": tile, "BD": LANES, "num_warps": 1}
     strided = shape | {"WIDTH": width, "Z_ROW": z_row}
-    lean = width > 0 and reset is None and length % cut.rebuild_unroll == 0
+    lean = width > 0 and reset is None
     walls, chunk_walls = present(walls, u), present(chunk_walls, u)
     if d_final is None:
         d_final = u.new_zeros((batch, channels, states), dtype=torch.float32)
@@ -115,7 +115,7 @@ def scan_backward(
                 rebuild_kernels.rebuild_kernel[(*grid, padded // tile)](
                     u, dt, scaled_A, coupling, present(z, u), present(dt_bias, u), walls, dy, entering, kept, asked,
                     sums, part_skip, length, channels, n_chunks, *cuts, *strides,
-                    K=cut.keep, U=cut.rebuild_unroll if lean else 2, HAS_SKIP=D is not None,
+                    K=cut.keep, U=cut.rebuild_unroll if lean else cut.rebuild_unroll // 2, HAS_SKIP=D is not None,
                     HAS_GATE=z is not None, maxnreg=cut.rebuild_registers if lean else None, **strided, **flags,
                 )  # fmt: skip
                 rebuild_kernels.adjoint_carry_kernel[(blocks, padded, batch)](

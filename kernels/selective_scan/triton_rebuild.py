@@ -81,6 +81,7 @@ def rebuild_kernel(
     """
     if WIDTH:
         D, u_sl, dt_sl, dy_sl, z_sl = WIDTH, WIDTH, WIDTH, WIDTH, WIDTH * Z_ROW
+    tl.static_assert(K % U == 0, "a group of more steps would pass over states that are to be kept")
     MASKED: tl.constexpr = MASK_L or MASK_D
     blocks = tl.cdiv(D, BD)
     pid = tl.program_id(0)
