@@ -91,10 +91,12 @@ def test_one_walk_over_all_chunks_agrees(flags: str, monkeypatch: pytest.MonkeyP
     assert_agree(results(values, impl="triton", **options), expected)
 
 
-@pytest.mark.parametrize("flags", ["zDbshr<", "s", "zDbsh"])
-def test_steps_between_tokens_that_are_compiled_in_agree(flags: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("flags", "length"), [("zDbshr<", 9), ("s", 9), ("zDbsh", 9), ("zDbsh", 72), ("zDsh<", 36)])
+def test_steps_between_tokens_that_are_compiled_in_agree(
+    flags: str, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(triton_launch, "_WIDTHS", 1)
-    values, options = case(9, 2, 2, 2, flags)
+    values, options = case(length, 2, 2, 2, flags)
 
     def run(given: Values) -> tuple[Tensor, Tensor]:
         if "z" in given:  # as half of a projection
