@@ -51,6 +51,11 @@ class Config:
 
 
 def run(config: Config) -> int:
+    from genomamba.model.folder_files import VARIANT
+    from genomamba.pipelines.model_kind import check_head
+
+    check_head(config.model, VARIANT)  # before what takes seconds to import
+
     from rich.console import Console
 
     from genomamba.data.label_splits import Grouping, check_classes
@@ -69,10 +74,7 @@ def run(config: Config) -> int:
         refuse_existing(config.output, force=config.force)
     device = resolve_device(config.device)
     model = load_model(config.model)
-    if not isinstance(model, VariantClassifier):
-        raise CheckpointError(
-            "it is not a variant classifier", "give a run folder of `finetune variants`", file=config.model
-        )
+    assert isinstance(model, VariantClassifier)
     made = read_provenance(config.model)
     if not made.keys() >= {"split", "grouping", "labels", "window", "seen", "consequence_shares"}:
         raise CheckpointError("its provenance is not whole", "fine-tune it again", file=config.model)

@@ -129,6 +129,10 @@ def config_is_no_json(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
 
+def others_config(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "mamba"}')
+
+
 def later_format(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"format": 99}))
@@ -150,6 +154,7 @@ class Bomb:
         (no_config, ["config.json: it is missing"]),
         (config_is_no_json, ["config.json: it is not a model configuration"]),
         (later_format, ["format=99", "reads format 1"]),
+        (others_config, ["config.json: it is not GenoMamba's own; `genomamba import` makes a model folder"]),
     ],
 )
 def test_damage_is_named(folder: Path, damage: Callable[[Path], None], words: list[str]) -> None:

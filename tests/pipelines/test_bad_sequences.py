@@ -127,7 +127,8 @@ def test_models_of_another_kind_are_refused(run_cli: RunCli, world: World, train
     table = trained / "table.csv"
     for words, line in (
         (("finetune", "sequences", "-m", trained / "model", "-o", tmp_path / "x"), "it is no language model"),
-        (("evaluate", "sequences", "-m", world.pretrained), "it is no model of whole sequences"),
+        (("evaluate", "sequences", "-m", world.pretrained), "it is a causal language model, which has no classific"),
+        (("evaluate", "sequences", "-m", world.classifier), "it is a variant classifier, not a model of whole seq"),
         (("evaluate", "sequences", "-m", tmp_path / "nowhere"), "config.json: it is missing"),
     ):
         result = run_cli(*words, "-i", table)
