@@ -174,15 +174,20 @@ def _load_every_key(model: AnyModel, weights: dict[str, torch.Tensor], path: Pat
 
 
 def _classes(names: Any, path: Path) -> list[str]:
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) == 1:
+    if not isinstance(names, list) or not all(_is_name(name) for name in names) or len(names) == 1:
         raise CheckpointError(
-            "it must list the names of two classes or more, or be empty for a regression",
+            "it must list the names of two classes or more, without control characters, or be empty for a regression",
             "restore the file",
             file=path,
             field="classes",
             value=names,
         )
     return names
+
+
+def _is_name(name: Any) -> bool:
+    """Whether it may head a column of a TSV."""
+    return isinstance(name, str) and name.isprintable()
 
 
 def _from_json(cls: type, values: Mapping[str, Any], path: Path, field: str) -> Any:

@@ -71,7 +71,7 @@ def test_sequence_model_reads_back_with_its_classes_and_calibration(tmp_path: Pa
 def test_classes_that_are_no_names_are_refused(tmp_path: Path) -> None:
     save_model(SequenceModel(CONFIG, classes=["a", "b"]), tmp_path, card="", provenance={})
     config = json.loads((tmp_path / "config.json").read_text())
-    for classes in (None, ["a"], ["a", 1]):
+    for classes in (None, ["a"], ["a", 1], ["a", "b\tc"]):
         (tmp_path / "config.json").write_text(json.dumps(config | {"classes": classes}))
         with pytest.raises(CheckpointError, match=r"config.json: classes.*must list the names of two classes"):
             load_model(tmp_path)

@@ -19,6 +19,12 @@ def bad_rows() -> Iterator[tuple[str, list[tuple[str, ...]], str]]:
     good = rows()
     yield "NaN", [*good, ("ACGT", "NaN", "train")], ":82: label=NaN: this is no label"  # 52
     yield "no label", [*good, ("ACGT", "", "train")], ":82: label: this is no label"
+    yield (
+        "tab",
+        [*good, ("ACGT", '"a\tb"', "train")],
+        r":82: label=a\tb: the label holds control characters; rename the",
+    )
+    yield "two lines", [*good, ("ACGT", '"a\nb"', "dev")], r":83: label=a\nb: the label holds control characters"
     yield "unknown", [*good, ("ACGTA", "x", "dev")], ":82: label=x: training has no such class; it has at, gc"
     yield "one class", [(t, "at", s) for t, _, s in good], ": split=train: the split has 48 sequences, all of class at"
     yield "one in dev", [r for r in good if r[1:] != ("gc", "dev")], ": split=dev: the split has 8 sequences, all"  # 53
