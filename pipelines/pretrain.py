@@ -93,7 +93,8 @@ class Config:
     rna: bool = option("read U as T", False)
     force: bool = option("replace an existing run folder", False)
     init: str | None = option(
-        f"language model whose weights training starts from: a model folder, {OR_SHIPPED}; from scratch when not given",
+        f"language model whose weights training starts from: a model folder, {OR_SHIPPED}; from scratch when not "
+        "given. Of --model, dropout and drop_path alone may be chosen then",
         None,
         reads="checkpoint",
     )

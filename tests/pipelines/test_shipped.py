@@ -116,7 +116,10 @@ def test_a_run_may_have_its_name(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("--init shipped --model.d_model 32", "model: the model of --init has its own; leave out one of them"),
+        (
+            "--init shipped --model.d_model 32",
+            "model.d_model=32: the model of --init has its own, but for dropout and drop_path; leave out",
+        ),
         ("--init shipped --objective masked", "it is no masked language model; give another --init or --objective"),
         ("--init {classifier}", "it is no causal language model; give another --init or --objective"),
         ("--init {folder}/nowhere", "nowhere"),
