@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from genomamba.model.config import ModelConfig, VariantHeadConfig
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
 from genomamba.pipelines.shipped import OR_SHIPPED, model_folder
 from genomamba.tasks.config import Device, LoraConfig, Method, OptimizerConfig, Precision, ProbeConfig
@@ -51,12 +52,8 @@ class Config:
     epochs: int = option("passes over the training variants", 3, at_least=1)
     patience: int | None = option("epochs without a better validation before training ends", None, at_least=1)
     max_minutes: float | None = option("end training after so long", None, at_least=0)
-    contig_aliases: Literal["none", "auto"] = option(
-        "auto: match 1 with chr1 and MT with chrM where lengths agree", "none"
-    )
-    max_mismatch_frac: float = option(
-        "refuse the input when REF disagrees in a larger share of alleles", 0.05, at_least=0
-    )
+    contig_aliases: common.ContigAliases = common.contig_aliases(" where lengths agree")
+    max_mismatch_frac: float = common.max_mismatch_frac()
     seed: int = option("of the head's weights, order, strands and blocks", 0, at_least=0)
     workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")

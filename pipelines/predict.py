@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from genomamba.data.bed import Edge
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
 from genomamba.tasks.config import Device
 
@@ -35,24 +37,13 @@ class Config:
         "-",
         short="-o",
     )
-    regions: str | None = option(
-        "BED file of regions; every record whole when not given", None, short="-b", reads="file"
-    )
-    region: list[str] = option("regions such as chr1:1001-2000, or contigs", [])
-    edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
-    contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
+    regions: str | None = common.bed_of_regions("every record whole")
+    region: list[str] = common.named_regions()
+    edge: Edge = common.edge()
+    contig_aliases: common.ContigAliases = common.contig_aliases()
     batch_size: int = option("sequences per forward pass", 64, at_least=1)
-    window: int | None = option(
-        "of tracks, bases per forward pass: of no consequence to a causal model; of others, the model's own when not "
-        "given",
-        None,
-        at_least=2,
-    )
-    overlap: int | None = option(
-        "of tracks, bases that windows of a model that looks both ways share; a quarter when not given",
-        None,
-        at_least=0,
-    )
+    window: int | None = common.reading_window("of tracks, ")
+    overlap: int | None = common.reading_overlap("of tracks, ")
     rna: bool = option("read U in the reference as T", False)
     device: Device = option("where to run", "auto")
     force: bool = option("replace an existing output", False)

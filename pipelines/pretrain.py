@@ -11,8 +11,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from genomamba.data.bed import Edge
 from genomamba.errors import ConfigError
 from genomamba.model.config import MaskingConfig, ModelConfig
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
 from genomamba.pipelines.shipped import OR_SHIPPED
 from genomamba.tasks.config import AlsoLog, Device, DeviceSharing, OptimizerConfig, Precision
@@ -55,8 +57,8 @@ class Config:
     )
     output: str = option("run folder to create", short="-o", writes="run")
     regions: str | None = option("BED of the regions to train on; everything when not given", None, reads="file")
-    edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
-    contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
+    edge: Edge = common.edge()
+    contig_aliases: common.ContigAliases = common.contig_aliases()
     valid: list[str] = option("regions (contig or contig:start-end, 1-based) held out for validation", [])
     test: list[str] = option("regions that training and validation never see", [])
     valid_bed: str | None = option("BED of more regions held out for validation", None, reads="file")
