@@ -43,6 +43,11 @@ def max_mismatch_frac() -> Any:
     return option("refuse the input when REF disagrees in a larger share of alleles", 0.05, at_least=0)
 
 
+def seed(of: str) -> Any:
+    """Of 32 bits, as all that draws numbers takes it."""
+    return option(f"of {of}", 0, at_least=0, at_most=2**32 - 1)
+
+
 def reading_window(of: str = "") -> Any:
     """``--window`` of `reading_windows`."""
     help = "bases per forward pass: of no consequence to a causal model; of others, the model's own when not given"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from genomamba.model.config import ModelConfig, SequenceHeadConfig
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
 from genomamba.pipelines.shipped import OR_SHIPPED
 from genomamba.tasks.config import AugmentConfig, Device, LoraConfig, Method, OptimizerConfig, Precision, ProbeConfig
@@ -45,7 +46,7 @@ class Config:
     dropout: float | None = option(
         "in the blocks of the pretrained model; as it has it when not given", None, at_least=0
     )
-    seed: int = option("of weights, order, strands and the dev share", 0, at_least=0)
+    seed: int = common.seed("weights, order, strands and the dev share")
     workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")

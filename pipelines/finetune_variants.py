@@ -53,7 +53,7 @@ class Config:
     max_minutes: float | None = option("end training after so long", None, at_least=0)
     contig_aliases: common.ContigAliases = common.contig_aliases(" where lengths agree")
     max_mismatch_frac: float = common.max_mismatch_frac()
-    seed: int = option("of the head's weights, order, strands and blocks", 0, at_least=0)
+    seed: int = common.seed("the head's weights, order, strands and blocks")
     workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")

@@ -35,7 +35,7 @@ class Config:
     temperature: float = option("below 1 the likely becomes likelier; 0 takes the likeliest base", 1.0, at_least=0)
     top_k: int | None = option("draw from that many likeliest bases", None, at_least=1)
     top_p: float = option("draw from the fewest likeliest bases whose probabilities sum to this", 1.0, at_least=0)
-    seed: int = option("of what is drawn", 0, at_least=0)
+    seed: int = common.seed("what is drawn")
     device: Device = option("where to run", "auto")
     force: bool = option("replace an existing output", False)
 

@@ -84,7 +84,7 @@ class Config:
     validate_every: int = option("steps between validations", 250, at_least=1)
     both_strands: bool = option("draw half of the windows from the reverse strand", True)
     softmask_weight: float = option("what a lower-case (repeat-masked) base counts in the loss", 1.0, at_least=0)
-    seed: int = option("of weights, windows and strands", 0, at_least=0)
+    seed: int = common.seed("weights, windows and strands")
     workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")
     devices: int = option("GPUs, or processes on a CPU, that share each step's windows", 1, at_least=1)
