@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import model_folder
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def run(config: Config) -> int:
     folder = Path(config.output)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / PROVENANCE).is_file():
         raise OutputError("the folder is not one of ours, nor empty", "choose another -o", file=folder)
-    imported = import_model(config.checkpoint, config.set, config=config.original_config)
+    imported = import_model(model_folder(config.checkpoint), config.set, config=config.original_config)
     parameters = sum(p.numel() for p in imported.model.parameters())
     facts = {
         "genomamba": __version__,

@@ -170,6 +170,8 @@ def readable(message: str, parser: CommandParser) -> ConfigError:
         options = {option.replace("_", "-") if "." not in option else option for option in parser.known}
         near = _nearest(name.lstrip("-"), options)
         hint = near.replace("is ", "is --") if near.startswith("the nearest") else see
+        if not name.startswith("-"):
+            return ConfigError("it stands where no value is expected", see, field=name)
         return ConfigError("unknown option", hint, field=name)
     if match := re.search(r"required: (?P<names>.*)$", text):
         return ConfigError("missing", see, field=match["names"])

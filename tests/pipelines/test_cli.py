@@ -91,6 +91,8 @@ def test_version(run_cli: RunCli) -> None:
         ("score -r a -i b -m c -o d --batch-size 0", "batch_size=0: it must be at least 1; raise it"),
         ("score -r a -i b -m c -o d --window -4", "window=-4: it must be at least 2; raise it"),
         ("pretrain -r a -o b -c nope", "config=nope: no such file or preset; the presets are "),
+        ("info x", "x: it stands where no value is expected; see `genomamba info --help`"),
+        ("index a b", "b: it stands where no value is expected; see `genomamba index --help`"),
         ("pretrain -r a -o b --steps x", "steps=x: expected int or null; see `genomamba pretrain --help`"),
         ("pretrain -r a -o b --model.dt_rank [1]", "model.dt_rank=[1]: expected int or null; see "),
         ("pretrain -r a -o b --model.complement 3", "model.complement=3: expected list[int] or null; see "),

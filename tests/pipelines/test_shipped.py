@@ -150,6 +150,15 @@ def test_fine_tuning_starts_from_it(kind: str, world: World, run_cli: RunCli, tm
     assert all(np.array_equal(ours[name], theirs[name]) for name in shared)
 
 
+@pytest.mark.parametrize("given", ["shipped", "{world.pretrained}"])
+def test_a_folder_of_ours_is_not_to_be_imported(given: str, world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    result = run_cli("import", given.format(world=world), "-o", tmp_path / "out")
+    assert result.code == 2
+    folder = FOLDER if given == "shipped" else world.pretrained
+    assert result.err.splitlines()[-1] == f"{folder}: it is a model folder of GenoMamba's already; use it as it is"
+    assert not (tmp_path / "out").exists()
+
+
 def test_info_says_what_it_is(run_cli: RunCli) -> None:
     shown = run_cli("info").out
     made = json.loads((FOLDER / "provenance.json").read_text())["shipped"]
