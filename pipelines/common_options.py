@@ -40,7 +40,7 @@ def contig_aliases(only_where: str = "") -> Any:
 
 
 def max_mismatch_frac() -> Any:
-    return option("refuse the input when REF disagrees in a larger share of alleles", 0.05, at_least=0)
+    return option("refuse the input when REF disagrees in a larger share of alleles", 0.05, at_least=0, at_most=1)
 
 
 def seed(of: str) -> Any:

@@ -67,7 +67,7 @@ class Config:
     block_size: int = option("bases per block of --valid-blocks", 100_000, at_least=1)
     leak_check: bool = option("also count the 31-mers that held-out sequence shares with training", False)
     mixture: list[float] = option("share of windows from each genome; by size when not given", [])
-    max_n_frac: float = option("pass over windows with a larger share of N", 1.0, at_least=0)
+    max_n_frac: float = option("pass over windows with a larger share of N", 1.0, at_least=0, at_most=1)
     window: int = option("bases per training window", 1024, at_least=2)
     stride: int = option("windows start at multiples of it, counted from the start of a region", 1, at_least=1)
     jitter: int = option("and up to so many bases further on", 0, at_least=0)

@@ -44,7 +44,7 @@ class Config:
     )
     reuse_state: bool = option("causal models read once what both alleles share; false changes rounding alone", True)
     distances: bool = option("also distances between the hidden states of alt and ref, at the site and pooled", False)
-    max_skip_frac: float = option("exit with 3 when a larger share of alleles was skipped", 1.0, at_least=0)
+    max_skip_frac: float = option("exit with 3 when a larger share of alleles was skipped", 1.0, at_least=0, at_most=1)
     max_mismatch_frac: float = common.max_mismatch_frac()
     contig_aliases: common.ContigAliases = common.contig_aliases(" where lengths agree")
     rna: bool = option("read U in the reference as T", False)

@@ -99,6 +99,8 @@ def test_sequences_without_a_base_are_left_out_and_counted(run_cli: RunCli, tmp_
 def test_names_and_labels_must_fit(run_cli: RunCli, tmp_path: Path) -> None:
     fasta = write_reference(tmp_path / "s.fa", {"a": "ACGT", "b": "CCGT"})
     words = ("finetune", "sequences", "-i", fasta, "-o", tmp_path / "m", "--labels", tmp_path / "l.csv")
+    result = run_cli("finetune", "sequences", "-i", fasta, "-o", tmp_path / "m")
+    assert result.err == f"{fasta}: there are no labels in FASTA and BED; give --labels, a table of name and label\n"
     for labels, line in (
         ([("a", "x")], f"{fasta}:2: name=b: {tmp_path}/l.csv has no label for it"),
         ([("a", "x"), ("b", "y"), ("c", "y")], f"{tmp_path}/l.csv:4: name=c: {fasta} has no sequence of this name (1 "),

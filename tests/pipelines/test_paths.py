@@ -17,6 +17,7 @@ MISSING = "no such file; check the path and its permissions"
 NO_MODEL = "it is missing; give -m a folder that `genomamba pretrain` or `finetune` wrote"
 NO_CHECKPOINT = "it is missing; give a checkpoint's folder or file"
 EXISTS = "the output exists; choose another -o, or pass --force to replace it"
+A_FOLDER = "it is a folder, and a file is to be written there; choose another -o"
 NOT_EMPTY = "the folder exists and is not empty; choose another -o, or pass --force to replace it"
 NO_HEAD = "it is a causal language model, which has no classification head"
 SEQUENCES = "a model of whole sequences of it by `genomamba finetune sequences"
@@ -58,6 +59,11 @@ CASES = [
     ("attribute -r {fa} --region x --heatmap {out}", f"{{out}}: {EXISTS}"),
     ("embed -r {fa} -b {no} -o {new}", f"{{no}}: {MISSING}"),
     ("generate -o {out}", f"{{out}}: {EXISTS}"),
+    ("attribute -r {fa} --region x -o {run} --force", f"{{run}}: {A_FOLDER}"),
+    ("score -r {fa} -i {bed} -o {run} --force", f"{{run}}: {A_FOLDER}"),
+    ("predict -r {fa} -m {sequences} -o {folder}/d.tsv", f"{{folder}}/d.tsv: {A_FOLDER}"),
+    ("export -m shipped --to caduceus -o {run}", f"{{run}}: {EXISTS}"),
+    ("finetune sequences -i {fa} -o {run}", f"{{run}}: {NOT_EMPTY}"),
     ("import {no} -o {new}", f"{{no}}: {NO_CHECKPOINT}"),
     ("import {run} -o {new} --original-config {no}", f"{{no}}: {MISSING}"),
     ("export -m {no} --to caduceus -o {new}", f"{{no}}: {NO_CHECKPOINT}"),
@@ -90,6 +96,7 @@ def test_a_path_that_is_missing_or_taken_is_told_before_torch_is_imported(tmp_pa
     for name in ("fa", "bed", "out", "tsv"):
         Path(places[name]).write_text("x")
     (folder / "classes").mkdir()
+    (folder / "d.tsv").mkdir()
     (folder / "classes" / "config.json").write_text('{"format": 1, "task": "sequence", "model": {}}')
     (folder / "classes" / "model.safetensors").touch()
     before = sorted(folder.rglob("*"))
