@@ -190,6 +190,9 @@ def run(config: Config) -> int:
 
 def check(config: Config) -> None:
     """Raises ConfigError for options that contradict one another."""
+    from genomamba.genome.alphabet import VOCAB_SIZE
+
+    config.model.check_vocabulary(VOCAB_SIZE)
     if config.resume and config.force:
         raise ConfigError("--resume keeps the run folder and --force removes it", "give one of them", field="resume")
     if config.batch_size % (config.accumulate * config.devices):

@@ -6,6 +6,7 @@ import os
 from typing import Protocol
 
 from genomamba.errors import CheckpointError, ConfigError
+from genomamba.genome.alphabet import VOCAB_SIZE
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import load_model, weights_fingerprint
@@ -35,6 +36,7 @@ def check_start(options: StartOptions) -> None:
         )
     if options.model is not None and options.architecture != ModelConfig():
         raise ConfigError("a pretrained model has its own", "leave out -m to train from scratch", field="architecture")
+    options.architecture.check_vocabulary(VOCAB_SIZE)
 
 
 def load_pretrained(given: str) -> tuple[CausalLM | MaskedLM, dict[str, str]]:

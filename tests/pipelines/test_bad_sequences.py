@@ -69,6 +69,7 @@ def test_bad_rows_are_refused_by_line(run_cli: RunCli, tmp_path: Path, made: lis
         ("--device gpu", "device=gpu: torch finds no GPU"),
         ("--augment.mutate 2", "augment.mutate=2.0: it must be at most 1"),
         ("--augment.shift -1", "augment.shift=-1: it must be at least 0"),
+        ("--architecture.vocab_size 3", "model.vocab_size=3: the alphabet has 12 ids; change it"),
         ("--lora.rank 0", "lora.rank=0: it must be at least 1"),
         ("--probe.trees 0", "probe.trees=0: it must be at least 1"),
     ],

@@ -96,6 +96,7 @@ def test_version(run_cli: RunCli) -> None:
         ("score -r a -i b -o c --max-skip-frac 5", "max_skip_frac=5.0: it must be at most 1; lower it"),
         ("score -r a -i b -o c --max-mismatch-frac 5", "max_mismatch_frac=5.0: it must be at most 1; lower it"),
         ("pretrain -r a -o b --max-n-frac 20", "max_n_frac=20.0: it must be at most 1; lower it"),
+        ("pretrain -r a -o b --model.norm_eps 0", "model.norm_eps=0.0: it must be more than 0; change it"),
         ("pretrain -r a -o b --steps x", "steps=x: expected int or null; see `genomamba pretrain --help`"),
         ("pretrain -r a -o b --model.dt_rank [1]", "model.dt_rank=[1]: expected int or null; see "),
         ("pretrain -r a -o b --model.complement 3", "model.complement=3: expected list[int] or null; see "),
