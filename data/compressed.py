@@ -51,7 +51,10 @@ def open_regular(path: PathLike, error: type[UserError] = SequenceFileError) -> 
     """
     check_there(path, error)
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: a pipe would wait for a writer
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise error("it is a folder", "give a file", file=path)
+        if not stat.S_ISREG(mode):  # before it is opened: a pipe would wait for a writer
             raise error("not a regular file", "write it to a file first; it is read more than once", file=path)
         return open(path, "rb", buffering=0)
     except OSError as problem:

@@ -218,6 +218,10 @@ def _label(text: str, field: str, source: str, line: int) -> str:
         raise LabelError(
             "this is no label", "give one, or delete the row", file=source, line=line, field=field, value=text or None
         )
+    if not text.strip().isprintable():  # it will be a column's name in TSV
+        raise LabelError(
+            "the label holds control characters", "rename the class", file=source, line=line, field=field, value=text
+        )
     return text.strip()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
@@ -47,6 +47,15 @@ def track_format(path: str | os.PathLike[str]) -> TrackFormat:
         if name.endswith(suffix):
             return found
     raise OutputError("the extension names no format of tracks", f"use one of {', '.join(_SUFFIXES)}", file=path)
+
+
+def track_paths(output: str, tracks: Sequence[str]) -> list[str]:
+    """One path per track: the output itself for one, otherwise with ``.NAME`` before its extensions."""
+    if len(tracks) == 1:
+        return [output]
+    folder, slash, name = output.rpartition("/")
+    stem, dot, suffixes = name.partition(".")
+    return [f"{folder}{slash}{stem}.{track}{dot}{suffixes}" for track in tracks]
 
 
 def bedgraph_lines(pieces: Iterable[TrackPiece]) -> Iterator[str]:

@@ -11,8 +11,19 @@ from pathlib import Path
 from genomamba.errors import OutputError
 
 
-def refuse_existing(path: str | os.PathLike[str], *, force: bool) -> None:
-    """Raises OutputError when ``path`` exists and ``force`` is not set, or its folder does not exist."""
+def refuse_existing(path: str | os.PathLike[str], *, force: bool, folder: bool = False) -> None:
+    """Whether an output may be written.
+
+    Args:
+        path: of the output.
+        force: whether it may replace what is there.
+        folder: whether it is one; a file never replaces a folder.
+
+    Raises:
+        OutputError: ``path`` exists, or the folder that it is to lie in does not.
+    """
+    if not folder and os.path.isdir(path):
+        raise OutputError("it is a folder, and a file is to be written there", "choose another -o", file=path)
     if not force and os.path.lexists(path):
         raise OutputError("the output exists", "choose another -o, or pass --force to replace it", file=path)
     if not Path(path).parent.is_dir():

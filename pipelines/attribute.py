@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from genomamba.model.pretrained import SHIPPED
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
-from genomamba.pipelines.shipped import WHEN_NOT_GIVEN, model_folder
+from genomamba.pipelines.shipped import model_folder
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
@@ -38,12 +38,7 @@ TOKENS = {"cpu": 1 << 16, "cuda": 1 << 19}  # per forward pass
 class Config:
     reference: str = option("FASTA that the region stands on", short="-r", reads="file")
     region: str = option("region such as chr1:1001-1200")
-    model: str = option(
-        f"folder of a language model or classifier, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}",
-        SHIPPED,
-        short="-m",
-        reads="checkpoint",
-    )
+    model: str = common.any_model_or_shipped("language model or classifier")
     output: str = option("TSV to write, a row per substitution; - is stdout", "-", short="-o", writes="file")
     logo: str | None = option(
         "picture of the sequence, each base as tall as it matters: .png, .svg or .pdf", None, writes="file"

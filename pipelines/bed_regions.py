@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from genomamba.data.bed import Edge, PlacedRegion, place, read_bed
 from genomamba.data.contigs import match_contigs
 from genomamba.data.references import Genome
 from genomamba.errors import RegionError
-
-ContigAliases = Literal["none", "auto"]
+from genomamba.pipelines.common_options import ContigAliases
 
 
 def place_bed(path: str, reference: Genome, *, edge: Edge, contig_aliases: ContigAliases) -> list[PlacedRegion]:

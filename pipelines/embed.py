@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from genomamba.model.pretrained import SHIPPED
+from genomamba.data.bed import Edge
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
-from genomamba.pipelines.shipped import WHEN_NOT_GIVEN, model_folder
+from genomamba.pipelines.shipped import model_folder
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
@@ -34,30 +35,17 @@ BASE_COLUMNS: dict[str, type[str] | type[int]] = {"region": int, "name": str, "c
 class Config:
     reference: str = option("FASTA that is to be read", short="-r", reads="file")
     output: str = option(".parquet or .npz", short="-o", writes="file")
-    model: str = option(
-        f"folder of a model, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}",
-        SHIPPED,
-        short="-m",
-        reads="checkpoint",
-    )
+    model: str = common.any_model_or_shipped("model")
     pool: Literal["mean", "max", "last", "none"] = option(
         "how a region's bases become one vector; none: a vector per base", "mean"
     )
-    regions: str | None = option(
-        "BED file of regions; every record whole when not given", None, short="-b", reads="file"
-    )
-    region: list[str] = option("regions such as chr1:1001-2000, or contigs", [])
-    edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
-    contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
+    regions: str | None = common.bed_of_regions("every record whole")
+    region: list[str] = common.named_regions()
+    edge: Edge = common.edge()
+    contig_aliases: common.ContigAliases = common.contig_aliases()
     both_strands: bool = option("mean of both strands; otherwise the strand that a region names, else +", False)
-    window: int | None = option(
-        "bases per forward pass: of no consequence to a causal model; of others, the model's own when not given",
-        None,
-        at_least=2,
-    )
-    overlap: int | None = option(
-        "bases that windows of a model that looks both ways share; a quarter when not given", None, at_least=0
-    )
+    window: int | None = common.reading_window()
+    overlap: int | None = common.reading_overlap()
     batch_size: int = option("regions per forward pass, of those that fit a window", 32, at_least=1)
     rna: bool = option("read U in the reference as T", False)
     device: Device = option("where to run", "auto")

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from genomamba.model.pretrained import SHIPPED
+from genomamba.data.bed import Edge
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
-from genomamba.pipelines.shipped import WHEN_NOT_GIVEN, model_folder
+from genomamba.pipelines.shipped import model_folder
 from genomamba.tasks.config import Device
 
 COLUMNS = ("contig", "start", "end", "name", "bases", "bits_per_base", "status")
@@ -23,10 +23,10 @@ COLUMNS = ("contig", "start", "end", "name", "bases", "bits_per_base", "status")
 class Config:
     reference: str = option("FASTA that the regions stand on", short="-r", reads="file")
     regions: str = option("BED file, plain, gzip or bgzip", short="-b", reads="file")
-    model: str = option(f"run folder of `pretrain`; {WHEN_NOT_GIVEN}", SHIPPED, short="-m", reads="model")
+    model: str = common.model_or_shipped("run folder of `pretrain`", "model")
     output: str = option("TSV to write; - is stdout", "-", short="-o", writes="file")
-    edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
-    contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
+    edge: Edge = common.edge()
+    contig_aliases: common.ContigAliases = common.contig_aliases()
     window: int | None = option("bases per window; the model's own when not given", None, at_least=2)
     batch_size: int = option("windows per forward pass", 16, at_least=1)
     stream: bool = option("read each region whole, carrying the model's state from window to window", False)

@@ -43,9 +43,13 @@ class Config:
 
 
 def run(config: Config) -> int:
+    from genomamba.model.folder_files import SEQUENCE
+    from genomamba.pipelines.model_kind import check_head
+
+    check_head(config.model, SEQUENCE)  # before what takes seconds to import
+
     from rich.console import Console
 
-    from genomamba.errors import CheckpointError
     from genomamba.files import refuse_existing, whole_file
     from genomamba.model.folder import load_model, weights_fingerprint
     from genomamba.model.sequence_heads import SequenceModel
@@ -58,10 +62,7 @@ def run(config: Config) -> int:
             refuse_existing(output, force=config.force)
     device = resolve_device(config.device)
     model = load_model(config.model)
-    if not isinstance(model, SequenceModel):
-        raise CheckpointError(
-            "it is no model of whole sequences", "give a run folder of `finetune sequences`", file=config.model
-        )
+    assert isinstance(model, SequenceModel)
     found = load_sequences(config, tuple(config.strata))
     items, left_out = measured(config, found, is_regression=model.is_regression)
     check_labels(items, model, found.source)

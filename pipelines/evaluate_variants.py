@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
 from genomamba.tasks.config import Device
 
@@ -39,18 +40,19 @@ class Config:
     labels: str | None = option("file of VALUE, tab, 0 or 1; the model's own when not given", None, reads="file")
     label: str | None = option("INFO key or column of the label; CLNSIG in a VCF, label in a table", None)
     batch_size: int = option("variants per forward pass", 64, at_least=1)
-    contig_aliases: Literal["none", "auto"] = option(
-        "auto: match 1 with chr1 and MT with chrM where lengths agree", "none"
-    )
-    max_mismatch_frac: float = option(
-        "refuse the input when REF disagrees in a larger share of alleles", 0.05, at_least=0
-    )
+    contig_aliases: common.ContigAliases = common.contig_aliases(" where lengths agree")
+    max_mismatch_frac: float = common.max_mismatch_frac()
     rna: bool = option("read U in the reference as T", False)
     device: Device = option("where to run", "auto")
     force: bool = option("replace an existing output", False)
 
 
 def run(config: Config) -> int:
+    from genomamba.model.folder_files import VARIANT
+    from genomamba.pipelines.model_kind import check_head
+
+    check_head(config.model, VARIANT)  # before what takes seconds to import
+
     from rich.console import Console
 
     from genomamba.data.label_splits import Grouping, check_classes
@@ -69,10 +71,7 @@ def run(config: Config) -> int:
         refuse_existing(config.output, force=config.force)
     device = resolve_device(config.device)
     model = load_model(config.model)
-    if not isinstance(model, VariantClassifier):
-        raise CheckpointError(
-            "it is not a variant classifier", "give a run folder of `finetune variants`", file=config.model
-        )
+    assert isinstance(model, VariantClassifier)
     made = read_provenance(config.model)
     if not made.keys() >= {"split", "grouping", "labels", "window", "seen", "consequence_shares"}:
         raise CheckpointError("its provenance is not whole", "fine-tune it again", file=config.model)

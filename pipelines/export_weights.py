@@ -13,7 +13,7 @@ from genomamba.pipelines.shipped import OR_SHIPPED
 @dataclass(frozen=True)
 class Config:
     model: str = option(f"folder of the model, {OR_SHIPPED}", short="-m", reads="checkpoint")
-    output: str = option("folder to write", short="-o", writes="file")
+    output: str = option("folder to write", short="-o", writes="folder")
     to: Literal["state-spaces", "caduceus", "transformers"] = option("whose format", "transformers")
     force: bool = option("replace the files of an existing output", False)
 
@@ -23,7 +23,7 @@ def run(config: Config) -> int:
     from genomamba.interop.exporting import export_model
     from genomamba.interop.loading import load_any_model
 
-    refuse_existing(config.output, force=config.force)
+    refuse_existing(config.output, force=config.force, folder=True)
     written = export_model(load_any_model(config.model), config.output, config.to)
     print(f"{written}: written for {config.to}", file=sys.stderr)
     return 0

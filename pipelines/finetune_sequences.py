@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from genomamba.model.config import ModelConfig, SequenceHeadConfig
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
-from genomamba.pipelines.shipped import OR_SHIPPED, model_folder
+from genomamba.pipelines.shipped import OR_SHIPPED
 from genomamba.tasks.config import AugmentConfig, Device, LoraConfig, Method, OptimizerConfig, Precision, ProbeConfig
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Config:
     dropout: float | None = option(
         "in the blocks of the pretrained model; as it has it when not given", None, at_least=0
     )
-    seed: int = option("of weights, order, strands and the dev share", 0, at_least=0)
+    seed: int = common.seed("weights, order, strands and the dev share")
     workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
@@ -122,16 +123,9 @@ MOST_CLASSES = 200
 def check_options(config: Config) -> None:
     """Raises ConfigError where options do not go together."""
     from genomamba.errors import ConfigError
+    from genomamba.pipelines.pretrained_start import check_start
 
-    if config.model is None and config.method != "full":
-        raise ConfigError(
-            "without a pretrained model there is nothing to keep",
-            "give -m, such as -m shipped",
-            field="method",
-            value=config.method,
-        )
-    if config.model is not None and config.architecture != ModelConfig():
-        raise ConfigError("a pretrained model has its own", "leave out -m to train from scratch", field="architecture")
+    check_start(config)
     for field in ("smoothing", "average", "dev_share", "dropout"):
         value = getattr(config, field)
         if value is not None and value >= 1:
@@ -166,25 +160,20 @@ def make_model(config: Config, classes: list[str]) -> tuple[SequenceModel, dict[
         CheckpointError: ``model`` is no language model.
     """
     import dataclasses
-    import os
 
-    from genomamba.errors import CheckpointError
-    from genomamba.model.backbone import CausalLM, MaskedLM
-    from genomamba.model.folder import initialise_backbone, load_model, weights_fingerprint
+    from genomamba.model.folder import initialise_backbone
     from genomamba.model.sequence_heads import SequenceModel
+    from genomamba.pipelines.pretrained_start import load_pretrained
 
     if config.model is None:
         return SequenceModel(config.architecture, config.head, classes), None
-    folder = model_folder(config.model)
-    pretrained = load_model(folder)
-    if not isinstance(pretrained, CausalLM | MaskedLM):
-        raise CheckpointError("it is no language model", "give a run folder of `pretrain`", file=config.model)
+    pretrained, source = load_pretrained(config.model)
     architecture = pretrained.config
     if config.dropout is not None:
         architecture = dataclasses.replace(architecture, dropout=config.dropout)
     model = SequenceModel(architecture, config.head, classes)
     initialise_backbone(model, pretrained)
-    return model, {"path": os.path.abspath(folder), "weights": weights_fingerprint(folder)}
+    return model, source
 
 
 def card(config: Config, facts: dict[str, Any]) -> str:

@@ -8,14 +8,14 @@ leaks here, and measured by `genomamba evaluate variants`.
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from genomamba.model.config import ModelConfig, VariantHeadConfig
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
-from genomamba.pipelines.shipped import OR_SHIPPED, model_folder
+from genomamba.pipelines.shipped import OR_SHIPPED
 from genomamba.tasks.config import Device, LoraConfig, Method, OptimizerConfig, Precision, ProbeConfig
 
 if TYPE_CHECKING:
@@ -51,13 +51,9 @@ class Config:
     epochs: int = option("passes over the training variants", 3, at_least=1)
     patience: int | None = option("epochs without a better validation before training ends", None, at_least=1)
     max_minutes: float | None = option("end training after so long", None, at_least=0)
-    contig_aliases: Literal["none", "auto"] = option(
-        "auto: match 1 with chr1 and MT with chrM where lengths agree", "none"
-    )
-    max_mismatch_frac: float = option(
-        "refuse the input when REF disagrees in a larger share of alleles", 0.05, at_least=0
-    )
-    seed: int = option("of the head's weights, order, strands and blocks", 0, at_least=0)
+    contig_aliases: common.ContigAliases = common.contig_aliases(" where lengths agree")
+    max_mismatch_frac: float = common.max_mismatch_frac()
+    seed: int = common.seed("the head's weights, order, strands and blocks")
     workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
@@ -78,6 +74,7 @@ def run(config: Config) -> int:
     from genomamba.pipelines.labelled import load_splits, seen_regions
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.pretrain import reference_facts
+    from genomamba.pipelines.pretrained_start import check_start
     from genomamba.pipelines.run_folder import check_free, new_run, provenance
     from genomamba.scoring.metrics import consequence_shares
     from genomamba.tasks.device import resolve_device
@@ -121,42 +118,23 @@ def run(config: Config) -> int:
     return 0
 
 
-def check_start(config: Config) -> None:
-    """Raises ConfigError where pretrained weights, architecture and method do not go together."""
-    from genomamba.errors import ConfigError
-
-    if config.model is None and config.method != "full":
-        raise ConfigError(
-            "without a pretrained model there is nothing to keep",
-            "give -m, such as -m shipped",
-            field="method",
-            value=config.method,
-        )
-    if config.model is not None and config.architecture != ModelConfig():
-        raise ConfigError("a pretrained model has its own", "leave out -m to train from scratch", field="architecture")
-
-
 def make_model(config: Config) -> tuple[VariantClassifier, dict[str, str] | None]:
     """The model before training, and where its weights come from.
 
     Raises:
         CheckpointError: ``model`` is no language model.
     """
-    from genomamba.errors import CheckpointError
-    from genomamba.model.backbone import CausalLM, MaskedLM
-    from genomamba.model.folder import initialise_backbone, load_model, weights_fingerprint
+    from genomamba.model.folder import initialise_backbone
     from genomamba.model.heads import VariantClassifier
+    from genomamba.pipelines.pretrained_start import load_pretrained
 
     head = dataclasses.replace(config.head, d_hidden=0) if config.method == "probe" else config.head
     if config.model is None:
         return VariantClassifier(config.architecture, head), None
-    folder = model_folder(config.model)
-    pretrained = load_model(folder)
-    if not isinstance(pretrained, CausalLM | MaskedLM):
-        raise CheckpointError("it is not a language model", "give a run folder of `pretrain`", file=config.model)
+    pretrained, source = load_pretrained(config.model)
     model = VariantClassifier(pretrained.config, head)
     initialise_backbone(model, pretrained)
-    return model, {"path": os.path.abspath(folder), "weights": weights_fingerprint(folder)}
+    return model, source
 
 
 def card(config: Config, facts: dict[str, Any], model: VariantClassifier) -> str:

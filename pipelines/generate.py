@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from genomamba.model.pretrained import SHIPPED
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
-from genomamba.pipelines.shipped import WHEN_NOT_GIVEN, model_folder
+from genomamba.pipelines.shipped import model_folder
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
@@ -27,12 +27,7 @@ LINE = 60
 
 @dataclass(frozen=True)
 class Config:
-    model: str = option(
-        f"folder of a causal language model, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}",
-        SHIPPED,
-        short="-m",
-        reads="checkpoint",
-    )
+    model: str = common.any_model_or_shipped("causal language model")
     output: str = option("FASTA to write; - is stdout", "-", short="-o", writes="file")
     count: int = option("sequences", 1, short="-n", at_least=1)
     length: int = option("bases to add to the prompt", 1000, short="-l", at_least=1)
@@ -40,7 +35,7 @@ class Config:
     temperature: float = option("below 1 the likely becomes likelier; 0 takes the likeliest base", 1.0, at_least=0)
     top_k: int | None = option("draw from that many likeliest bases", None, at_least=1)
     top_p: float = option("draw from the fewest likeliest bases whose probabilities sum to this", 1.0, at_least=0)
-    seed: int = option("of what is drawn", 0, at_least=0)
+    seed: int = common.seed("what is drawn")
     device: Device = option("where to run", "auto")
     force: bool = option("replace an existing output", False)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import model_folder
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Config:
         positional=True,
         reads="checkpoint",
     )
-    output: str = option("folder to write", short="-o", writes="file")
+    output: str = option("folder to write", short="-o", writes="folder")
     original_config: str | None = option(
         "the original's config.json, where it is not beside the weights", None, reads="file"
     )
@@ -34,11 +35,11 @@ def run(config: Config) -> int:
     from genomamba.interop.importing import import_model
     from genomamba.model.folder import PROVENANCE, save_model, task_of
 
-    refuse_existing(config.output, force=config.force)
+    refuse_existing(config.output, force=config.force, folder=True)
     folder = Path(config.output)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / PROVENANCE).is_file():
         raise OutputError("the folder is not one of ours, nor empty", "choose another -o", file=folder)
-    imported = import_model(config.checkpoint, config.set, config=config.original_config)
+    imported = import_model(model_folder(config.checkpoint), config.set, config=config.original_config)
     parameters = sum(p.numel() for p in imported.model.parameters())
     facts = {
         "genomamba": __version__,

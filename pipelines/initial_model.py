@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+import sys
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 ORIGIN = "started_from.json"
+REGULARISATION = ("dropout", "drop_path")
 
 
 def with_initial_model(config: AnyConfig) -> AnyConfig:
     """The configuration with the architecture of the model that ``--init`` names, if it names one.
+
+    But for `REGULARISATION`, which has no weights: it is the run's own.
 
     Raises:
         CheckpointError: the model cannot be read, or is not of the objective that is to be trained.
@@ -35,7 +39,8 @@ def with_initial_model(config: AnyConfig) -> AnyConfig:
     """
     if config.init is None:
         return config
-    if _has_its_weights(config):
+    goes_on = _has_its_weights(config)
+    if goes_on:
         own = ModelConfig(**begun_with(config.output)["model"])
     else:
         folder = model_folder(config.init)
@@ -45,9 +50,27 @@ def with_initial_model(config: AnyConfig) -> AnyConfig:
                 f"it is no {config.objective} language model", "give another --init or --objective", file=folder
             )
         own = model.config
-    if config.model not in (ModelConfig(), own):
-        raise ConfigError("the model of --init has its own", "leave out one of them", field="model")
-    return replace(config, model=own)
+    architecture = _with_regularisation(own, config.model)
+    for name in REGULARISATION:
+        if not goes_on and (theirs := getattr(own, name)) and not getattr(architecture, name):
+            print(f"model.{name}=0: the model of --init has {theirs}, which is not taken over", file=sys.stderr)
+    return replace(config, model=architecture)
+
+
+def _with_regularisation(own: ModelConfig, asked: ModelConfig) -> ModelConfig:
+    """``own``, with the regularisation that is asked for; raises ConfigError where anything else is."""
+    default, chosen = ModelConfig(), {name: getattr(asked, name) for name in REGULARISATION}
+    merged = replace(own, **chosen)
+    if asked not in (replace(default, **chosen), merged):  # the latter is what the run.yaml of such a run says
+        others = [field.name for field in fields(ModelConfig) if field.name not in REGULARISATION]
+        wrong = next((n for n in others if getattr(asked, n) not in (getattr(default, n), getattr(own, n))), None)
+        raise ConfigError(
+            f"the model of --init has its own, but for {' and '.join(REGULARISATION)}",
+            "leave out one of them",
+            field="model" if wrong is None else f"model.{wrong}",
+            value=None if wrong is None else getattr(asked, wrong),
+        )
+    return merged
 
 
 def initial_model(config: Config) -> CausalLM | MaskedLM:
@@ -56,6 +79,9 @@ def initial_model(config: Config) -> CausalLM | MaskedLM:
         return CausalLM(config.model) if config.objective == "causal" else MaskedLM(config.model)
     model = load_any_model(config.init)
     assert isinstance(model, CausalLM | MaskedLM)
+    if model.config != config.model:  # in regularisation, which has no weights
+        theirs, model = model, type(model)(config.model)
+        model.load_state_dict(theirs.state_dict())
     return model.train()
 
 

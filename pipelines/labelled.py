@@ -25,6 +25,7 @@ from genomamba.data.vcf import VcfReader
 from genomamba.data.windows import merged
 from genomamba.errors import ConfigError, LabelError
 from genomamba.genome.interval import Interval, parse_region
+from genomamba.pipelines.common_options import ContigAliases
 
 
 class LabelOptions(Protocol):
@@ -37,7 +38,7 @@ class LabelOptions(Protocol):
     @property
     def labels(self) -> str | None: ...
     @property
-    def contig_aliases(self) -> Literal["none", "auto"]: ...
+    def contig_aliases(self) -> ContigAliases: ...
     @property
     def max_mismatch_frac(self) -> float: ...
 

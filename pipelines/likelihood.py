@@ -11,11 +11,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from genomamba.model.pretrained import SHIPPED
+from genomamba.data.bed import Edge
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
-from genomamba.pipelines.shipped import WHEN_NOT_GIVEN, model_folder
+from genomamba.pipelines.shipped import model_folder
 from genomamba.tasks.config import Device
 
 if TYPE_CHECKING:
@@ -29,28 +30,17 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Config:
     reference: str = option("FASTA that is to be measured", short="-r", reads="file")
-    model: str = option(
-        f"folder of a language model, or a checkpoint that `import` reads; {WHEN_NOT_GIVEN}",
-        SHIPPED,
-        short="-m",
-        reads="checkpoint",
-    )
+    model: str = common.any_model_or_shipped("language model")
     output: str = option(
         ".bw, .bedgraph, .tsv, the last two also with .gz; - is bedGraph on stdout", "-", short="-o", writes="file"
     )
-    regions: str | None = option("BED file of regions; whole contigs when not given", None, short="-b", reads="file")
-    region: list[str] = option("regions such as chr1:1001-2000, or contigs", [])
-    edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
-    contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
+    regions: str | None = common.bed_of_regions("whole contigs")
+    region: list[str] = common.named_regions()
+    edge: Edge = common.edge()
+    contig_aliases: common.ContigAliases = common.contig_aliases()
     both_strands: bool = option("mean of both strands; otherwise the strand that a region names, else +", False)
-    window: int | None = option(
-        "bases per forward pass: of no consequence to a causal model; of others, the model's own when not given",
-        None,
-        at_least=2,
-    )
-    overlap: int | None = option(
-        "bases that windows of a model that looks both ways share; a quarter when not given", None, at_least=0
-    )
+    window: int | None = common.reading_window()
+    overlap: int | None = common.reading_overlap()
     hide_every: int = option("one base in so many is hidden in each pass of such a model", 7, at_least=2)
     batch_size: int = option("passes at once of such a model", 16, at_least=1)
     rna: bool = option("read U in the reference as T", False)

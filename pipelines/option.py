@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 #: `model`: a folder of ours; `checkpoint`: anyone's model, perhaps by its name on the Hugging Face hub
 Reads = Literal["file", "model", "checkpoint"]
-#: `run`: a run folder
-Writes = Literal["file", "run"]
+#: `run`: a run folder; `folder`: one whose files are replaced one by one
+Writes = Literal["file", "folder", "run"]
 
 
 def option(
@@ -18,6 +18,7 @@ def option(
     short: str | None = None,
     positional: bool = False,
     at_least: float | None = None,
+    at_most: float | None = None,
     reads: Reads | None = None,
     writes: Writes | None = None,
 ) -> Any:
@@ -29,6 +30,7 @@ def option(
         short: a one-letter flag such as ``-r``.
         positional: given by place, not by name.
         at_least: the smallest value that makes sense.
+        at_most: the largest one.
         reads: the value is a path, or several, that must exist; `paths.check_paths` looks.
         writes: the value is a path that must not exist, but for ``--force``.
     """
@@ -37,6 +39,7 @@ def option(
         "short": short,
         "positional": positional,
         "at_least": at_least,
+        "at_most": at_most,
         "reads": reads,
         "writes": writes,
     }

@@ -75,9 +75,11 @@ def parse(parser: CommandParser, config: type[T], argv: list[str]) -> T:
     except (ArgumentError, ArgumentTypeError, TypeError, ValueError) as error:
         raise readable(str(error), parser) from error
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        value, least = values[field.name], field.metadata["at_least"]
+        value, least, most = values[field.name], field.metadata["at_least"], field.metadata["at_most"]
         if least is not None and isinstance(value, int | float) and not value >= least:
             raise ConfigError(f"it must be at least {least}", "raise it", field=field.name, value=value)
+        if most is not None and isinstance(value, int | float) and not value <= most:
+            raise ConfigError(f"it must be at most {most}", "lower it", field=field.name, value=value)
     return config(**{field.name: values[field.name] for field in dataclasses.fields(config)})  # type: ignore[arg-type]
 
 
@@ -116,9 +118,8 @@ def _config_file(name: str, known: set[str]) -> Path:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else None
-        raise ConfigError(
-            f"it is not YAML ({getattr(error, 'problem', error)})", "correct it", file=path, line=line
-        ) from error
+        why = " ".join(str(getattr(error, "problem", error)).split())
+        raise ConfigError(f"it is not YAML ({why})", "correct it", file=path, line=line) from error
     if tree is not None:
         _check_keys(tree, "", known, path)
     return path
@@ -128,8 +129,12 @@ def _check_keys(node: yaml.Node, prefix: str, known: set[str], path: Path) -> No
     if not isinstance(node, yaml.MappingNode):
         line = node.start_mark.line + 1
         raise ConfigError("expected `key: value` pairs", "see --print_config", file=path, line=line)
+    seen = set()
     for key, value in node.value:
         name = prefix + str(key.value)
+        if name in seen:  # YAML's readers take the last in silence
+            raise ConfigError("the key stands twice", "keep one", file=path, line=key.start_mark.line + 1, field=name)
+        seen.add(name)
         if name not in known:
             raise ConfigError("unknown key", _nearest(name, known), file=path, line=key.start_mark.line + 1, field=name)
         if any(other.startswith(name + ".") for other in known) and isinstance(value, yaml.MappingNode):
@@ -146,21 +151,35 @@ def _nearest(name: str, known: set[str]) -> str:
 def readable(message: str, parser: CommandParser) -> ConfigError:
     """jsonargparse's message as one line in the house's form."""
     text = " ".join(message.split())
-    if match := re.search(r'Parser key "(?P<key>[^"]+)": (?P<why>.*?)\.? Got value: (?P<value>.*)$', text):
-        why = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", match["why"].replace("<class '", "").replace("'>", ""))
-        return ConfigError(
-            re.sub("^Expected an? ", "expected ", why),
-            f"see `{parser.prog} --help`",
-            field=match["key"],
-            value=match["value"],
-        )
+    see = f"see `{parser.prog} --help`"
+    key = r'Parser key "(?P<key>[^"]+)": '
+    several = r"Does not validate .*? Subtypes: \[(?P<types>.*?)\] Errors: .*? Given value: (?P<value>.*)$"
+    if match := re.search(key + several, text):
+        of_several = re.sub(r"typing\.Literal\[(.*?)\]", r"\1", match["types"]).replace(", ", " or ")
+        return ConfigError(_expected(of_several, match["value"]), see, field=match["key"], value=match["value"])
+    if match := re.search(key + r"Expected an? (?P<types>.*?)\.? Got value: (?P<value>.*)$", text):
+        types = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", match["types"])
+        return ConfigError(_expected(types, match["value"]), see, field=match["key"], value=match["value"])
+    if match := re.search(key + r"Unable to load config", text):
+        return ConfigError("it is a group of options", f"give them as --{match['key']}.NAME; {see}", field=match["key"])
+    if match := re.search(r"argument (-\w/)?(?P<flag>-\S+): expected (one|at least one) argument", text):
+        return ConfigError("it needs a value", see, field=match["flag"])
     if match := re.search(r"[Uu]nrecognized arguments: (?P<words>.*)$", text):
         words = match["words"].split()
         name = next((word for word in words if word.startswith("-")), words[0]).partition("=")[0]
         options = {option.replace("_", "-") if "." not in option else option for option in parser.known}
         near = _nearest(name.lstrip("-"), options)
-        hint = near.replace("is ", "is --") if near.startswith("the nearest") else f"see `{parser.prog} --help`"
+        hint = near.replace("is ", "is --") if near.startswith("the nearest") else see
+        if not name.startswith("-"):
+            return ConfigError("it stands where no value is expected", see, field=name)
         return ConfigError("unknown option", hint, field=name)
     if match := re.search(r"required: (?P<names>.*)$", text):
-        return ConfigError("missing", f"see `{parser.prog} --help`", field=match["names"])
-    return ConfigError(text.rstrip("."), f"see `{parser.prog} --help`")
+        return ConfigError("missing", see, field=match["names"])
+    return ConfigError(text.rstrip("."), see)
+
+
+def _expected(types: str, value: str) -> str:
+    types = re.sub(r"<class '(\w+)'>", r"\1", types).replace("NoneType", "null")
+    if re.fullmatch(r"[-+]?\.?(nan|inf|infinity)", value.lower()):
+        types = types.replace("float", "a finite number")
+    return f"expected {types}"

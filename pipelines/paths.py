@@ -28,8 +28,8 @@ def check_paths(config: Any) -> None:
     force, goes_on = getattr(config, "force", False), getattr(config, "resume", False)
     inputs = [(kind, str(located(path)) if kind != "file" else path) for kind, path in _paths(config, "reads")]
     for kind, path in _paths(config, "writes"):
-        if kind == "file":
-            refuse_existing(path, force=force)
+        if kind != "run":
+            refuse_existing(path, force=force, folder=kind == "folder")
         elif not goes_on:
             check_free(path, force=force, inputs=[path for _, path in inputs])
     for kind, path in inputs:

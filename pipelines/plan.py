@@ -42,6 +42,8 @@ def run(config: Config) -> int:
     if config.output != "-":
         refuse_existing(config.output, force=config.force)
     name, memory = config.on, config.memory_gib
+    if memory is not None and not memory > 0:
+        raise ConfigError("it must be more than 0", "raise it", field="memory_gib", value=memory)
     if name is None:
         device = resolve_device(config.device)
         name = device_name(device)

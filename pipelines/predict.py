@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from genomamba.data.bed import Edge
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
 from genomamba.tasks.config import Device
 
@@ -35,31 +37,21 @@ class Config:
         "-",
         short="-o",
     )
-    regions: str | None = option(
-        "BED file of regions; every record whole when not given", None, short="-b", reads="file"
-    )
-    region: list[str] = option("regions such as chr1:1001-2000, or contigs", [])
-    edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
-    contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
+    regions: str | None = common.bed_of_regions("every record whole")
+    region: list[str] = common.named_regions()
+    edge: Edge = common.edge()
+    contig_aliases: common.ContigAliases = common.contig_aliases()
     batch_size: int = option("sequences per forward pass", 64, at_least=1)
-    window: int | None = option(
-        "of tracks, bases per forward pass: of no consequence to a causal model; of others, the model's own when not "
-        "given",
-        None,
-        at_least=2,
-    )
-    overlap: int | None = option(
-        "of tracks, bases that windows of a model that looks both ways share; a quarter when not given",
-        None,
-        at_least=0,
-    )
+    window: int | None = common.reading_window("of tracks, ")
+    overlap: int | None = common.reading_overlap("of tracks, ")
     rna: bool = option("read U in the reference as T", False)
     device: Device = option("where to run", "auto")
     force: bool = option("replace an existing output", False)
 
 
 def run(config: Config) -> int:
-    from genomamba.errors import CheckpointError
+    check_output(config)  # before what takes seconds to import
+
     from genomamba.model.folder import load_model
     from genomamba.model.sequence_heads import SequenceModel, TokenModel
     from genomamba.pipelines.open_reference import open_reference
@@ -67,17 +59,23 @@ def run(config: Config) -> int:
 
     device = resolve_device(config.device)
     model = load_model(config.model)
-    if isinstance(model, SequenceModel):
-        check_table(config)
-        return answer(config, model, open_reference(config.reference, rna=config.rna), device)
+    reference = open_reference(config.reference, rna=config.rna)
     if isinstance(model, TokenModel):
-        check_tracks(config, model)
-        return predict_to_tracks(config, model, open_reference(config.reference, rna=config.rna), device)
-    raise CheckpointError(
-        "it predicts nothing of sequences",
-        "give a run folder of `finetune sequences`; other models are for score, likelihood, attribute and embed",
-        file=config.model,
-    )
+        return predict_to_tracks(config, model, reference, device)
+    assert isinstance(model, SequenceModel)
+    return answer(config, model, reference, device)
+
+
+def check_output(config: Config) -> None:
+    """Whether the model answers, and its answers may be written there; raises CheckpointError or OutputError."""
+    from genomamba.model.folder_files import SEQUENCE, TOKEN, track_names
+    from genomamba.pipelines.model_kind import check_head
+
+    made = check_head(config.model, SEQUENCE, TOKEN)
+    if made["task"] == TOKEN:
+        check_tracks(config, track_names(made, config.model))
+    else:
+        check_table(config)
 
 
 def check_table(config: Config) -> None:
@@ -94,18 +92,17 @@ def check_table(config: Config) -> None:
     refuse_existing(config.output, force=config.force)
 
 
-def check_tracks(config: Config, model: TokenModel) -> None:
+def check_tracks(config: Config, tracks: Sequence[str]) -> None:
     """Raises OutputError where the tracks cannot be written."""
-    from genomamba.data.tracks import track_format
+    from genomamba.data.tracks import track_format, track_paths
     from genomamba.errors import OutputError
     from genomamba.files import refuse_existing
-    from genomamba.scoring.tracks import track_paths
 
     if track_format(config.output) == "tsv":
         raise OutputError("the extension names no format of tracks", "use .bw or .bedgraph", file=config.output)
-    if config.output == "-" and len(model.tracks) > 1:
-        raise OutputError(f"the model has {len(model.tracks)} tracks", "give a file", file=config.output)
-    for path in track_paths(config.output, model.tracks):
+    if config.output == "-" and len(tracks) > 1:
+        raise OutputError(f"the model has {len(tracks)} tracks", "give a file", file=config.output)
+    for path in track_paths(config.output, tracks):
         if path != "-":
             refuse_existing(path, force=config.force)
 
@@ -202,13 +199,13 @@ def predict_to_tracks(config: Config, model: TokenModel, reference: Reference, d
     import tempfile
 
     from genomamba.data.datasets import WindowReader
-    from genomamba.data.tracks import write_track
+    from genomamba.data.tracks import track_paths, write_track
     from genomamba.pipelines.chosen_regions import chosen_regions, side_by_side
     from genomamba.pipelines.reading_windows import reading_windows
     from genomamba.pipelines.region_rows import region_rows, say_statuses
     from genomamba.progress import progress_bar
     from genomamba.scoring.embeddings import Embedder
-    from genomamba.scoring.tracks import TrackSpool, predict_tracks, track_paths
+    from genomamba.scoring.tracks import TrackSpool, predict_tracks
 
     window, overlap = reading_windows(config, is_causal=model.config.is_causal)
     rows = region_rows(chosen_regions(config, reference), reference)

@@ -11,8 +11,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from genomamba.data.bed import Edge
 from genomamba.errors import ConfigError
 from genomamba.model.config import MaskingConfig, ModelConfig
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
 from genomamba.pipelines.shipped import OR_SHIPPED
 from genomamba.tasks.config import AlsoLog, Device, DeviceSharing, OptimizerConfig, Precision
@@ -55,8 +57,8 @@ class Config:
     )
     output: str = option("run folder to create", short="-o", writes="run")
     regions: str | None = option("BED of the regions to train on; everything when not given", None, reads="file")
-    edge: Literal["pad", "skip", "error"] = option("what a region gets that passes its contig's end", "error")
-    contig_aliases: Literal["none", "auto"] = option("auto: match 1 with chr1 and MT with chrM", "none")
+    edge: Edge = common.edge()
+    contig_aliases: common.ContigAliases = common.contig_aliases()
     valid: list[str] = option("regions (contig or contig:start-end, 1-based) held out for validation", [])
     test: list[str] = option("regions that training and validation never see", [])
     valid_bed: str | None = option("BED of more regions held out for validation", None, reads="file")
@@ -65,7 +67,7 @@ class Config:
     block_size: int = option("bases per block of --valid-blocks", 100_000, at_least=1)
     leak_check: bool = option("also count the 31-mers that held-out sequence shares with training", False)
     mixture: list[float] = option("share of windows from each genome; by size when not given", [])
-    max_n_frac: float = option("pass over windows with a larger share of N", 1.0, at_least=0)
+    max_n_frac: float = option("pass over windows with a larger share of N", 1.0, at_least=0, at_most=1)
     window: int = option("bases per training window", 1024, at_least=2)
     stride: int = option("windows start at multiples of it, counted from the start of a region", 1, at_least=1)
     jitter: int = option("and up to so many bases further on", 0, at_least=0)
@@ -82,7 +84,7 @@ class Config:
     validate_every: int = option("steps between validations", 250, at_least=1)
     both_strands: bool = option("draw half of the windows from the reverse strand", True)
     softmask_weight: float = option("what a lower-case (repeat-masked) base counts in the loss", 1.0, at_least=0)
-    seed: int = option("of weights, windows and strands", 0, at_least=0)
+    seed: int = common.seed("weights, windows and strands")
     workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")
     devices: int = option("GPUs, or processes on a CPU, that share each step's windows", 1, at_least=1)
@@ -93,7 +95,8 @@ class Config:
     rna: bool = option("read U as T", False)
     force: bool = option("replace an existing run folder", False)
     init: str | None = option(
-        f"language model whose weights training starts from: a model folder, {OR_SHIPPED}; from scratch when not given",
+        f"language model whose weights training starts from: a model folder, {OR_SHIPPED}; from scratch when not "
+        "given. Of --model, dropout and drop_path alone may be chosen then",
         None,
         reads="checkpoint",
     )
@@ -187,6 +190,9 @@ def run(config: Config) -> int:
 
 def check(config: Config) -> None:
     """Raises ConfigError for options that contradict one another."""
+    from genomamba.genome.alphabet import VOCAB_SIZE
+
+    config.model.check_vocabulary(VOCAB_SIZE)
     if config.resume and config.force:
         raise ConfigError("--resume keeps the run folder and --force removes it", "give one of them", field="resume")
     if config.batch_size % (config.accumulate * config.devices):

@@ -20,6 +20,11 @@ class Config:
 
 def run(config: Config) -> int:
     from genomamba.files import refuse_existing, whole_file
+    from genomamba.model.folder_files import VARIANT
+    from genomamba.pipelines.model_kind import check_head
+
+    check_head(config.model, VARIANT)  # before what takes seconds to import
+
     from genomamba.pipelines.report_page import render
 
     refuse_existing(config.output, force=config.force)

@@ -157,11 +157,11 @@ def check_free(folder: str, *, force: bool, inputs: Sequence[str | None] = ()) -
         OutputError: it exists and is not empty, without ``force``; it is no run of ours; or an input lies in it.
     """
     path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise OutputError("it is a file, and a folder is to be made there", "choose another -o", file=folder)
     for given in inputs:
         if given is not None and Path(given).resolve().is_relative_to(path.resolve()):
             raise OutputError(f"the input {given} lies in it", "choose another -o", file=folder)
-    if path.exists() and not path.is_dir():
-        raise OutputError("it is a file, and a folder is to be made there", "choose another -o", file=folder)
     if not path.is_dir() or not any(path.iterdir()):
         return
     if not force:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from genomamba.errors import ConfigError
-from genomamba.model.pretrained import SHIPPED
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
-from genomamba.pipelines.shipped import WHEN_NOT_GIVEN, model_folder
+from genomamba.pipelines.shipped import model_folder
 from genomamba.tasks.config import Device
 
 
@@ -29,9 +29,7 @@ class Config:
         "stdout",
         short="-o",
     )
-    model: str = option(
-        f"run folder of `pretrain` or `finetune variants`; {WHEN_NOT_GIVEN}", SHIPPED, short="-m", reads="model"
-    )
+    model: str = common.model_or_shipped("run folder of `pretrain` or `finetune variants`", "model")
     window: int | None = option(
         "bases of context around each variant; the model's own when not given", None, at_least=2
     )
@@ -46,13 +44,9 @@ class Config:
     )
     reuse_state: bool = option("causal models read once what both alleles share; false changes rounding alone", True)
     distances: bool = option("also distances between the hidden states of alt and ref, at the site and pooled", False)
-    max_skip_frac: float = option("exit with 3 when a larger share of alleles was skipped", 1.0, at_least=0)
-    max_mismatch_frac: float = option(
-        "refuse the input when REF disagrees in a larger share of alleles", 0.05, at_least=0
-    )
-    contig_aliases: Literal["none", "auto"] = option(
-        "auto: match 1 with chr1 and MT with chrM where lengths agree", "none"
-    )
+    max_skip_frac: float = option("exit with 3 when a larger share of alleles was skipped", 1.0, at_least=0, at_most=1)
+    max_mismatch_frac: float = common.max_mismatch_frac()
+    contig_aliases: common.ContigAliases = common.contig_aliases(" where lengths agree")
     rna: bool = option("read U in the reference as T", False)
     shard_size: int = option("records per shard: what a run that is killed may lose", 1024, at_least=1)
     device: Device = option("where to run", "auto")

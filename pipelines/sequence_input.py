@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genomamba.data.sequences import Columns, LabelledSequences, read_named_sequences, read_sequence_table
-from genomamba.errors import CheckpointError, ConfigError
+from genomamba.errors import CheckpointError, ConfigError, LabelError
 from genomamba.files import whole_file
 from genomamba.pipelines.open_reference import open_reference
 
@@ -42,13 +42,19 @@ def load_sequences(options: SequenceOptions, strata: tuple[str, ...] = ()) -> La
     columns = _columns(options.columns)._replace(strata=tuple(name.lower() for name in strata))
     if options.labels is None:
         if options.reference is not None:
-            raise ConfigError("a BED needs labels", "give --labels, a table of name and label", field="reference")
+            raise ConfigError("a BED needs labels", LABELS, field="reference")
+        if options.input.lower().removesuffix(".gz").removesuffix(".bgz").endswith(UNLABELLED):
+            raise LabelError("there are no labels in FASTA and BED", LABELS, file=options.input)
         return read_sequence_table(options.input, columns, rna=options.rna)
     if options.reference is None:
         return read_named_sequences(open_reference(options.input, rna=options.rna), options.labels, columns)
     return read_named_sequences(
         open_reference(options.reference, rna=options.rna), options.labels, columns, options.input
     )
+
+
+UNLABELLED = (".fa", ".fasta", ".fna", ".bed")
+LABELS = "give --labels, a table of name and label"
 
 
 def _columns(words: list[str]) -> Columns:

@@ -45,6 +45,8 @@ def import_model(
     """
     checkpoint = read_checkpoint(source, config)
     dialect = dialect_of(checkpoint)
+    if checkpoint.config is not None and checkpoint.config.keys() >= {"format", "task", "model"}:
+        raise CheckpointError("it is a model folder of GenoMamba's already", "use it as it is", file=source)
     guessed = checkpoint.config is None
     try:
         if checkpoint.config is None:

@@ -109,6 +109,8 @@ class ModelConfig:
             )
         if not 0 < self.dt_min <= self.dt_max:
             raise ConfigError("0 < dt_min <= dt_max must hold", "change one", field="model.dt_min", value=self.dt_min)
+        if not self.norm_eps > 0:
+            self._refuse("norm_eps", "it must be more than 0")
         for field in ("dropout", "drop_path"):
             if not 0 <= getattr(self, field) < 1:
                 self._refuse(field, "it must lie in [0, 1)")
@@ -130,6 +132,11 @@ class ModelConfig:
             self._refuse("headdim", f"it must divide the {self.d_scanned} channels that mamba2 scans")
         if (self.d_scanned // self.headdim) % self.ngroups:
             self._refuse("ngroups", f"it must divide the {self.d_scanned // self.headdim} heads")
+
+    def check_vocabulary(self, ids: int) -> None:
+        """Raises ConfigError where there is no embedding for each of so many ids, which are to be trained on."""
+        if self.padded_vocab_size < ids:
+            self._refuse("vocab_size", f"the alphabet has {ids} ids")
 
     def _refuse(self, field: str, problem: str) -> None:
         raise ConfigError(problem, "change it", field=f"model.{field}", value=getattr(self, field))

@@ -24,15 +24,25 @@ from genomamba.files import whole_file
 from genomamba.kernels.selective_scan import Impl
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig, SequenceHeadConfig, VariantHeadConfig
-from genomamba.model.folder_files import CARD, CONFIG, PROVENANCE, WEIGHTS, check_whole
+from genomamba.model.folder_files import (
+    CARD,
+    CAUSAL,
+    CONFIG,
+    FORMAT,
+    MASKED,
+    PROVENANCE,
+    SEQUENCE,
+    TOKEN,
+    VARIANT,
+    WEIGHTS,
+    read_config,
+    track_names,
+)
 from genomamba.model.heads import VariantClassifier
 from genomamba.model.sequence_heads import SequenceModel, TokenModel
 from genomamba.model.trees import TreeHead, TreeShape
 
-FORMAT = 1
-TASKS: dict[str, type[CausalLM] | type[MaskedLM]] = {"causal_lm": CausalLM, "masked_lm": MaskedLM}
-
-SEQUENCE, TOKEN, VARIANT = "sequence", "tracks", "variant_classifier"
+TASKS: dict[str, type[CausalLM] | type[MaskedLM]] = {CAUSAL: CausalLM, MASKED: MaskedLM}
 
 AnyModel = CausalLM | MaskedLM | VariantClassifier | SequenceModel | TokenModel
 
@@ -77,23 +87,14 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
     """
     folder = Path(folder)
     config_path, weights_path = folder / CONFIG, folder / WEIGHTS
-    check_whole(folder)
+    config = read_config(folder)
+    task = config["task"]
     try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        task, form = config["task"], config["format"]
         model_config = _from_json(ModelConfig, config["model"], config_path, "model")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise CheckpointError(
             f"it is not a model configuration ({error!r})", "restore the file", file=config_path
         ) from error
-    if form != FORMAT:
-        raise CheckpointError(
-            f"this version reads format {FORMAT}",
-            "install a newer genomamba",
-            file=config_path,
-            field="format",
-            value=form,
-        )
     model: AnyModel
     trees = _from_json(TreeShape, config["trees"], config_path, "trees") if "trees" in config else None
     if task in TASKS:
@@ -105,7 +106,7 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
         head = _from_json(SequenceHeadConfig, config.get("head", {}), config_path, "head")
         model = SequenceModel(model_config, head, _classes(config.get("classes"), config_path), impl, trees)
     elif task == TOKEN:
-        model = TokenModel(model_config, _track_names(config.get("tracks"), config_path), impl)
+        model = TokenModel(model_config, track_names(config, folder), impl)
     else:
         raise CheckpointError("no such task", "install a newer genomamba", file=config_path, field="task", value=task)
     try:
@@ -173,9 +174,9 @@ def _load_every_key(model: AnyModel, weights: dict[str, torch.Tensor], path: Pat
 
 
 def _classes(names: Any, path: Path) -> list[str]:
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) == 1:
+    if not isinstance(names, list) or not all(_is_name(name) for name in names) or len(names) == 1:
         raise CheckpointError(
-            "it must list the names of two classes or more, or be empty for a regression",
+            "it must list the names of two classes or more, without control characters, or be empty for a regression",
             "restore the file",
             file=path,
             field="classes",
@@ -184,12 +185,9 @@ def _classes(names: Any, path: Path) -> list[str]:
     return names
 
 
-def _track_names(names: Any, path: Path) -> list[str]:
-    if not isinstance(names, list) or not names or len({str(name) for name in names}) < len(names):
-        raise CheckpointError(
-            "it must list the names of tracks, each once", "restore the file", file=path, field="tracks", value=names
-        )
-    return [str(name) for name in names]
+def _is_name(name: Any) -> bool:
+    """Whether it may head a column of a TSV."""
+    return isinstance(name, str) and name.isprintable()
 
 
 def _from_json(cls: type, values: Mapping[str, Any], path: Path, field: str) -> Any:

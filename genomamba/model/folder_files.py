@@ -1,13 +1,19 @@
-"""What a model folder's files are called, and whether they are there; needs no torch."""
+"""A model folder's files, and what its config.json says; needs no torch."""
 
 from __future__ import annotations
 
+import json
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from genomamba.errors import CheckpointError
 
 CONFIG, WEIGHTS, CARD, PROVENANCE = "config.json", "model.safetensors", "README.md", "provenance.json"
+FORMAT = 1
+
+#: the word for a model's kind in config.json, its ``task``
+CAUSAL, MASKED, SEQUENCE, TOKEN, VARIANT = "causal_lm", "masked_lm", "sequence", "tracks", "variant_classifier"
 
 
 def check_whole(folder: str | PathLike[str]) -> None:
@@ -18,3 +24,41 @@ def check_whole(folder: str | PathLike[str]) -> None:
             raise CheckpointError(
                 "it is missing", "give -m a folder that `genomamba pretrain` or `finetune` wrote", file=path
             )
+
+
+def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
+    """What config.json says, with its ``task`` and its ``model`` at least.
+
+    Raises:
+        CheckpointError: a file of the folder is missing, or config.json is not what this version writes.
+    """
+    check_whole(folder)
+    path = Path(folder) / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if "task" not in config and "format" not in config:
+            raise CheckpointError(
+                "it is not GenoMamba's own", "`genomamba import` makes a model folder of others' checkpoints", file=path
+            )
+        form, _ = config["format"], (config["task"], config["model"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"it is not a model configuration ({error!r})", "restore the file", file=path) from error
+    if form != FORMAT:
+        raise CheckpointError(
+            f"this version reads format {FORMAT}", "install a newer genomamba", file=path, field="format", value=form
+        )
+    return config
+
+
+def track_names(config: dict[str, Any], folder: str | PathLike[str]) -> list[str]:
+    """Of a model of tracks; ``config`` is as `read_config` gave it. Raises CheckpointError."""
+    names = config.get("tracks")
+    if not isinstance(names, list) or not names or len({str(name) for name in names}) < len(names):
+        raise CheckpointError(
+            "it must list the names of tracks, each once",
+            "restore the file",
+            file=Path(folder) / CONFIG,
+            field="tracks",
+            value=names,
+        )
+    return [str(name) for name in names]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
@@ -59,12 +59,3 @@ class TrackSpool:
                 bases = min(at_once, region.end - start)
                 values = np.frombuffer(self._file.read(4 * self.tracks * bases), dtype=np.float32)
                 yield TrackPiece(region.contig, start, values.reshape(bases, self.tracks)[:, track])
-
-
-def track_paths(output: str, tracks: Sequence[str]) -> list[str]:
-    """One path per track: the output itself for one, otherwise with ``.NAME`` before its extensions."""
-    if len(tracks) == 1:
-        return [output]
-    folder, slash, name = output.rpartition("/")
-    stem, dot, suffixes = name.partition(".")
-    return [f"{folder}{slash}{stem}.{track}{dot}{suffixes}" for track in tracks]

@@ -95,6 +95,10 @@ def test_a_cut_gzip_file_is_refused(tmp_path):
 
 def test_a_missing_file_a_folder_and_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for name, problem in (("none", "no such file"), (".", "not a regular file"), ("pipe", "not a regular file")):
+    for name, problem in (
+        ("none", "no such file"),
+        (".", "it is a folder; give a file"),
+        ("pipe", "not a regular file"),
+    ):
         with pytest.raises(SequenceFileError, match=problem):
             open_decompressed(tmp_path / name)

@@ -71,7 +71,7 @@ def test_sequence_model_reads_back_with_its_classes_and_calibration(tmp_path: Pa
 def test_classes_that_are_no_names_are_refused(tmp_path: Path) -> None:
     save_model(SequenceModel(CONFIG, classes=["a", "b"]), tmp_path, card="", provenance={})
     config = json.loads((tmp_path / "config.json").read_text())
-    for classes in (None, ["a"], ["a", 1]):
+    for classes in (None, ["a"], ["a", 1], ["a", "b\tc"]):
         (tmp_path / "config.json").write_text(json.dumps(config | {"classes": classes}))
         with pytest.raises(CheckpointError, match=r"config.json: classes.*must list the names of two classes"):
             load_model(tmp_path)
@@ -129,6 +129,10 @@ def config_is_no_json(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
 
+def others_config(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "mamba"}')
+
+
 def later_format(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"format": 99}))
@@ -150,6 +154,7 @@ class Bomb:
         (no_config, ["config.json: it is missing"]),
         (config_is_no_json, ["config.json: it is not a model configuration"]),
         (later_format, ["format=99", "reads format 1"]),
+        (others_config, ["config.json: it is not GenoMamba's own; `genomamba import` makes a model folder"]),
     ],
 )
 def test_damage_is_named(folder: Path, damage: Callable[[Path], None], words: list[str]) -> None:

@@ -81,7 +81,7 @@ def test_rna_on_request(run_cli: RunCli, tmp_path: Path) -> None:
 
 
 def test_what_is_not_there(run_cli: RunCli, tmp_path: Path) -> None:
-    for path, words in ((tmp_path / "none.fa", "no such file"), (tmp_path, "not a regular file")):
+    for path, words in ((tmp_path / "none.fa", "no such file"), (tmp_path, "it is a folder; give a file")):
         result = run_cli("index", path)
         assert (result.code, result.out) == (2, "")
         assert result.err.startswith(f"{path}: {words}")

@@ -19,6 +19,12 @@ def bad_rows() -> Iterator[tuple[str, list[tuple[str, ...]], str]]:
     good = rows()
     yield "NaN", [*good, ("ACGT", "NaN", "train")], ":82: label=NaN: this is no label"  # 52
     yield "no label", [*good, ("ACGT", "", "train")], ":82: label: this is no label"
+    yield (
+        "tab",
+        [*good, ("ACGT", '"a\tb"', "train")],
+        r":82: label=a\tb: the label holds control characters; rename the",
+    )
+    yield "two lines", [*good, ("ACGT", '"a\nb"', "dev")], r":83: label=a\nb: the label holds control characters"
     yield "unknown", [*good, ("ACGTA", "x", "dev")], ":82: label=x: training has no such class; it has at, gc"
     yield "one class", [(t, "at", s) for t, _, s in good], ": split=train: the split has 48 sequences, all of class at"
     yield "one in dev", [r for r in good if r[1:] != ("gc", "dev")], ": split=dev: the split has 8 sequences, all"  # 53
@@ -63,6 +69,7 @@ def test_bad_rows_are_refused_by_line(run_cli: RunCli, tmp_path: Path, made: lis
         ("--device gpu", "device=gpu: torch finds no GPU"),
         ("--augment.mutate 2", "augment.mutate=2.0: it must be at most 1"),
         ("--augment.shift -1", "augment.shift=-1: it must be at least 0"),
+        ("--architecture.vocab_size 3", "model.vocab_size=3: the alphabet has 12 ids; change it"),
         ("--lora.rank 0", "lora.rank=0: it must be at least 1"),
         ("--probe.trees 0", "probe.trees=0: it must be at least 1"),
     ],
@@ -93,6 +100,8 @@ def test_sequences_without_a_base_are_left_out_and_counted(run_cli: RunCli, tmp_
 def test_names_and_labels_must_fit(run_cli: RunCli, tmp_path: Path) -> None:
     fasta = write_reference(tmp_path / "s.fa", {"a": "ACGT", "b": "CCGT"})
     words = ("finetune", "sequences", "-i", fasta, "-o", tmp_path / "m", "--labels", tmp_path / "l.csv")
+    result = run_cli("finetune", "sequences", "-i", fasta, "-o", tmp_path / "m")
+    assert result.err == f"{fasta}: there are no labels in FASTA and BED; give --labels, a table of name and label\n"
     for labels, line in (
         ([("a", "x")], f"{fasta}:2: name=b: {tmp_path}/l.csv has no label for it"),
         ([("a", "x"), ("b", "y"), ("c", "y")], f"{tmp_path}/l.csv:4: name=c: {fasta} has no sequence of this name (1 "),
@@ -127,7 +136,8 @@ def test_models_of_another_kind_are_refused(run_cli: RunCli, world: World, train
     table = trained / "table.csv"
     for words, line in (
         (("finetune", "sequences", "-m", trained / "model", "-o", tmp_path / "x"), "it is no language model"),
-        (("evaluate", "sequences", "-m", world.pretrained), "it is no model of whole sequences"),
+        (("evaluate", "sequences", "-m", world.pretrained), "it is a causal language model, which has no classific"),
+        (("evaluate", "sequences", "-m", world.classifier), "it is a variant classifier, not a model of whole seq"),
         (("evaluate", "sequences", "-m", tmp_path / "nowhere"), "config.json: it is missing"),
     ):
         result = run_cli(*words, "-i", table)

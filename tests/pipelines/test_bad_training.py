@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from world import RunCli, write_reference
+from world import RunCli, World, write_reference
 
 from genomamba.errors import ConfigError
 from genomamba.tasks import checkpoint_io
@@ -131,4 +131,10 @@ def test_a_base_is_held_out_once(run_cli: RunCli, reference: Path, tmp_path: Pat
     result = run_cli("pretrain", "-r", reference, "-o", tmp_path / "run", *SMALL, "--test", "chrB:150-400")
     assert result.code == 2
     assert result.err.startswith("test=chrB:150-400: it overlaps the validation region chrB:1-200")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_vocabulary_without_room_for_the_alphabet_is_refused(run_cli: RunCli, world: World, tmp_path: Path) -> None:
+    result = run_cli("pretrain", "-r", world.reference, "-o", tmp_path / "run", "--model.vocab_size", 3)
+    assert (result.code, result.err) == (2, "model.vocab_size=3: the alphabet has 12 ids; change it\n")
     assert not (tmp_path / "run").exists()

@@ -23,7 +23,15 @@ def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def series(program: Any, tmp_path: Path, found: dict[str, Any], *, models: str = "models", **changed: Any) -> Any:
     task = tmp_path / "task.csv.gz"
     task.write_bytes(b"task")
-    given = {"set": [], "special": [], "seeds": [0, 1], "lr": [0.5, 0.25, 0.125], "strands": None, "keep": None}
+    given = {
+        "set": [],
+        "special": [],
+        "seeds": [0, 1],
+        "lr": [0.5, 0.25, 0.125],
+        "strands": None,
+        "pooling": None,
+        "keep": None,
+    }
     options = argparse.Namespace(**given | {"model": None} | changed)
     start: Any = task if program.__name__ == "classification" else "lora"
     words = (start, "scratch") if program.__name__ == "classification" else (start,)

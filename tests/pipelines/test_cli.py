@@ -91,6 +91,24 @@ def test_version(run_cli: RunCli) -> None:
         ("score -r a -i b -m c -o d --batch-size 0", "batch_size=0: it must be at least 1; raise it"),
         ("score -r a -i b -m c -o d --window -4", "window=-4: it must be at least 2; raise it"),
         ("pretrain -r a -o b -c nope", "config=nope: no such file or preset; the presets are "),
+        ("info x", "x: it stands where no value is expected; see `genomamba info --help`"),
+        ("index a b", "b: it stands where no value is expected; see `genomamba index --help`"),
+        ("score -r a -i b -o c --max-skip-frac 5", "max_skip_frac=5.0: it must be at most 1; lower it"),
+        ("score -r a -i b -o c --max-mismatch-frac 5", "max_mismatch_frac=5.0: it must be at most 1; lower it"),
+        ("pretrain -r a -o b --max-n-frac 20", "max_n_frac=20.0: it must be at most 1; lower it"),
+        ("pretrain -r a -o b --model.norm_eps 0", "model.norm_eps=0.0: it must be more than 0; change it"),
+        ("pretrain -r a -o b --steps x", "steps=x: expected int or null; see `genomamba pretrain --help`"),
+        ("pretrain -r a -o b --model.dt_rank [1]", "model.dt_rank=[1]: expected int or null; see "),
+        ("pretrain -r a -o b --model.complement 3", "model.complement=3: expected list[int] or null; see "),
+        ("pretrain -r a -o b --model.complement [x]", "model.complement=['x']: expected list[int] or null; see "),
+        ("score -r a -i b -o d --devices x", "devices=x: expected int or 'auto'; see `genomamba score --help`"),
+        ("pretrain -r a -o b --optimizer.lr nan", "optimizer.lr=nan: expected a finite number; see "),
+        ("pretrain -r a -o b --max-minutes inf", "max_minutes=inf: expected a finite number or null; see "),
+        ("pretrain -r a -o b --model 3", "model: it is a group of options; give them as --model.NAME; see "),
+        ("pretrain -r a -o b --valid", "--valid: it needs a value; see `genomamba pretrain --help`"),
+        ("pretrain -r a -o", "--output: it needs a value; see `genomamba pretrain --help`"),
+        ("pretrain -r a -o b --seed 4294967296", "seed=4294967296: it must be at most 4294967295; lower it"),
+        ("generate --seed 4294967296", "seed=4294967296: it must be at most 4294967295; lower it"),
         ("pretrain -r a -o b --device tpu", "device=tpu: expected one of 'auto', 'cpu', 'gpu'; see "),
     ],
 )
@@ -112,6 +130,8 @@ def test_mistakes_are_one_line_and_exit_2(run_cli: RunCli, words: str, line: str
         ("model:\n  d_layer: 3\n", "2: model.d_layer: unknown key; the nearest is model.n_layer"),
         ("d_model: 3\n", "1: d_model: unknown key; the nearest is model.d_model"),
         ("window: [1\n", "2: it is not YAML"),
+        ("window: 5\nmodel:\n  n_layer: 3\n  n_layer: 2\n", "4: model.n_layer: the key stands twice; keep one"),
+        ("window: \0\n", " it is not YAML (unacceptable character"),
         ("- 1\n", "1: expected `key: value` pairs"),
     ],
 )
@@ -121,7 +141,7 @@ def test_a_misspelt_key_is_named_with_its_line_and_nearest(
     path = tmp_path / "c.yaml"
     path.write_text(text)
     result = run_cli("pretrain", "-r", "a", "-o", tmp_path / "out", "-c", path)
-    assert result.code == 2
+    assert (result.code, result.err.count("\n")) == (2, 1)
     assert result.err.startswith(f"{path}:{line}")
     assert not (tmp_path / "out").exists()
 

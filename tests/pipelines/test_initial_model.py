@@ -34,10 +34,17 @@ def test_weights_in_other_formats(world: World, run_cli: RunCli, tmp_path: Path)
 
 
 def cut(
-    run_cli: RunCli, world: World, folder: Path, init: Path, *, step: int, patch: pytest.MonkeyPatch
+    run_cli: RunCli,
+    world: World,
+    folder: Path,
+    init: Path,
+    *,
+    step: int,
+    patch: pytest.MonkeyPatch,
+    more: tuple[object, ...] = (),
 ) -> tuple[CliResult, tuple[object, ...]]:
     """Stops a run within a step; also the words that resume it."""
-    words = ("pretrain", "-r", world.reference, "-o", folder, *SMALL, "--init", init)
+    words = ("pretrain", "-r", world.reference, "-o", folder, *SMALL, "--init", init, *more)
     training_step, calls = PretrainTask.training_step, itertools.count(1)
 
     def stopped(*args: object) -> torch.Tensor:
@@ -85,3 +92,48 @@ def test_a_run_does_not_go_on_from_other_weights(
     assert result.code == 2
     assert began in result.err.splitlines()[-1]
     assert "start a new run" in result.err.splitlines()[-1]
+
+
+def model_of(run: Path) -> dict[str, object]:
+    return json.loads((run / "config.json").read_text())["model"]
+
+
+def test_regularisation_is_the_runs_own(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    """It is at work in training, changes none of the weights begun with, and may be given up again."""
+    words = ("pretrain", "-r", world.reference, *SMALL, "--init", world.pretrained, "-o")
+    drop = ("--model.dropout", 0.4, "--model.drop_path", 0.3)
+    for name, more in (("plain", ()), ("dropped", drop), ("still", (*drop, "--optimizer.lr", 0))):
+        result = run_cli(*words, tmp_path / name, *more)
+        assert result.code == 0, result.err
+    assert model_of(tmp_path / "plain") == model_of(world.pretrained)
+    assert model_of(tmp_path / "dropped") == model_of(world.pretrained) | {"dropout": 0.4, "drop_path": 0.3}
+    weights = {name: weights_fingerprint(tmp_path / name) for name in ("plain", "dropped", "still")}
+    assert weights["still"] == weights_fingerprint(world.pretrained)
+    assert len(set(weights.values())) == 3
+    again = run_cli("pretrain", "-c", tmp_path / "dropped" / "run.yaml", "-o", tmp_path / "again")
+    assert again.code == 0, again.err
+    assert weights_fingerprint(tmp_path / "again") == weights["dropped"]
+    last = run_cli(
+        "pretrain", "-r", world.reference, *SMALL, "--init", tmp_path / "dropped", "--model.dropout", 0.1,
+        "-o", tmp_path / "last",
+    )  # fmt: skip
+    assert last.code == 0, last.err
+    assert "model.drop_path=0: the model of --init has 0.3, which is not taken over" in last.err
+    assert model_of(tmp_path / "last") == model_of(world.pretrained) | {"dropout": 0.1}
+
+
+def test_a_run_goes_on_with_its_regularisation(
+    world: World, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop, run = ("--model.dropout", 0.4), tmp_path / "run"
+    stopped, again = cut(run_cli, world, run, world.pretrained, step=2, patch=monkeypatch, more=drop)
+    assert stopped.code == 128 + signal.SIGTERM
+    other = run_cli(*(0.1 if word == 0.4 else word for word in again))
+    assert other.code == 2
+    assert other.err.startswith(f"{run}/run.yaml: model.dropout=0.1: the run began with 0.4; resume with ")
+    assert other.err.count("\n") == 1
+    result = run_cli(*again)
+    assert result.code == 0, result.err
+    whole = ("pretrain", "-r", world.reference, *SMALL, "--init", world.pretrained, *drop, "-o", tmp_path / "whole")
+    assert run_cli(*whole).code == 0
+    assert weights_fingerprint(run) == weights_fingerprint(tmp_path / "whole")

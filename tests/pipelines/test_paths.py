@@ -17,7 +17,12 @@ MISSING = "no such file; check the path and its permissions"
 NO_MODEL = "it is missing; give -m a folder that `genomamba pretrain` or `finetune` wrote"
 NO_CHECKPOINT = "it is missing; give a checkpoint's folder or file"
 EXISTS = "the output exists; choose another -o, or pass --force to replace it"
+A_FOLDER = "it is a folder, and a file is to be written there; choose another -o"
 NOT_EMPTY = "the folder exists and is not empty; choose another -o, or pass --force to replace it"
+NO_HEAD = "it is a causal language model, which has no classification head"
+SEQUENCES = "a model of whole sequences of it by `genomamba finetune sequences"
+VARIANTS = "a variant classifier of it by `genomamba finetune variants"
+# {sequences} is what config.json and an empty file of weights make a model of whole sequences; {tsv} is a file.
 # {no} is in no folder; {fa} and {bed} are files, {out} is one too, {run} a folder with something in it, {new} nothing.
 CASES = [
     ("index {no}", f"{{no}}: {MISSING}"),
@@ -36,12 +41,17 @@ CASES = [
     ("finetune sequences -i {bed} --labels {no} -o {new}", f"{{no}}: {MISSING}"),
     ("predict -r {no} -m shipped", f"{{no}}: {MISSING}"),
     ("predict -r {fa} -m {run}", f"{{run}}/config.json: {NO_MODEL}"),
+    ("predict -r {fa} -m shipped", f"shipped: {NO_HEAD}; make {SEQUENCES} -m shipped`"),
+    ("predict -r {fa} -m {sequences} -o {tsv}", f"{{tsv}}: {EXISTS}"),
     ("score -r {fa} -i {no} -o {new}", f"{{no}}: {MISSING}"),
     ("score -r {fa} -i - -m {no} -o -", f"{{no}}/config.json: {NO_MODEL}"),
     ("score -r {fa} -i {bed} -o {out}", f"{{out}}: {EXISTS}"),
     ("score -r {fa} -i {bed} -o - --summary {out}", f"{{out}}: {EXISTS}"),
     ("evaluate variants -r {fa} -i {bed} -m {no}", f"{{no}}/config.json: {NO_MODEL}"),
+    ("evaluate variants -r {fa} -i {bed} -m shipped", f"shipped: {NO_HEAD}; make {VARIANTS} -m shipped`"),
+    ("evaluate variants -r {fa} -i {bed} -m {sequences}", "{sequences}: it is a model of whole sequences, not a vari"),
     ("evaluate sequences -i {bed} -m shipped --predictions {out}", f"{{out}}: {EXISTS}"),
+    ("evaluate sequences -i {bed} -m shipped", f"shipped: {NO_HEAD}; make {SEQUENCES} -m shipped`"),
     ("evaluate regions -r {fa} -b {no}", f"{{no}}: {MISSING}"),
     ("likelihood -r {no}", f"{{no}}: {MISSING}"),
     ("likelihood -r {fa} -o {no}/x.bw", "{no}/x.bw: there is no such folder to write it to; make the folder, or"),
@@ -49,10 +59,16 @@ CASES = [
     ("attribute -r {fa} --region x --heatmap {out}", f"{{out}}: {EXISTS}"),
     ("embed -r {fa} -b {no} -o {new}", f"{{no}}: {MISSING}"),
     ("generate -o {out}", f"{{out}}: {EXISTS}"),
+    ("attribute -r {fa} --region x -o {run} --force", f"{{run}}: {A_FOLDER}"),
+    ("score -r {fa} -i {bed} -o {run} --force", f"{{run}}: {A_FOLDER}"),
+    ("predict -r {fa} -m {sequences} -o {folder}/d.tsv", f"{{folder}}/d.tsv: {A_FOLDER}"),
+    ("export -m shipped --to caduceus -o {run}", f"{{run}}: {EXISTS}"),
+    ("finetune sequences -i {fa} -o {run}", f"{{run}}: {NOT_EMPTY}"),
     ("import {no} -o {new}", f"{{no}}: {NO_CHECKPOINT}"),
     ("import {run} -o {new} --original-config {no}", f"{{no}}: {MISSING}"),
     ("export -m {no} --to caduceus -o {new}", f"{{no}}: {NO_CHECKPOINT}"),
     ("report -m shipped -e {no} -o {new}", f"{{no}}: {MISSING}"),
+    ("report -m shipped -e {bed} -o {new}", f"shipped: {NO_HEAD}; make {VARIANTS} -m shipped`"),
 ]
 
 
@@ -65,11 +81,24 @@ def test_a_path_that_is_missing_or_taken_is_told_before_torch_is_imported(tmp_pa
     """One process for all, since each must leave nothing heavy behind."""
     folder = tmp_path / "given"
     (folder / "run").mkdir(parents=True)
-    names = {"fa": "g.fa", "bed": "b.bed", "out": "o.tsv", "run": "run", "no": "nowhere", "new": "new"}
+    names = {
+        "sequences": "classes",
+        "tsv": "t.tsv",
+        "fa": "g.fa",
+        "bed": "b.bed",
+        "out": "o.tsv",
+        "run": "run",
+        "no": "nowhere",
+        "new": "new",
+    }
     places = {name: str(folder / file) for name, file in names.items()} | {"folder": str(folder)}
     (folder / "run" / "x").write_text("x")
-    for name in ("fa", "bed", "out"):
+    for name in ("fa", "bed", "out", "tsv"):
         Path(places[name]).write_text("x")
+    (folder / "classes").mkdir()
+    (folder / "d.tsv").mkdir()
+    (folder / "classes" / "config.json").write_text('{"format": 1, "task": "sequence", "model": {}}')
+    (folder / "classes" / "model.safetensors").touch()
     before = sorted(folder.rglob("*"))
     program = (
         "import contextlib, io, sys\n"

@@ -75,6 +75,13 @@ def test_other_models_are_not_guessed_at(run_cli: RunCli) -> None:
     assert result.err.startswith("on=abacus: no costs are known for this device; choose --on from cpu")
 
 
+@pytest.mark.parametrize("memory", [0, -1.5])
+def test_memory_that_is_none_is_refused(run_cli: RunCli, memory: float) -> None:
+    result = run_cli("plan", *MODEL, "--memory-gib", memory)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"memory_gib={float(memory)}: it must be more than 0; raise it\n"
+
+
 def test_plan_lists_every_way_and_names_the_fastest_that_fits(run_cli: RunCli, tmp_path: Path) -> None:
     result = run_cli("plan", *MODEL, "--memory-gib", 0.1)
     assert result.code == 0, result.err

@@ -175,7 +175,10 @@ def test_one_track_goes_where_it_is_told(run_cli: RunCli, world: World, tmp_path
 def test_other_models_and_formats_are_refused(world: World, run_cli: RunCli, tmp_path: Path) -> None:
     result = run_cli("predict", "-r", world.reference, "-m", world.pretrained)
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith(f"{world.pretrained}: it predicts nothing of sequences; give a run folder of ")
+    assert result.err.startswith(f"{world.pretrained}: it is a causal language model, which has no classification head")
+    result = run_cli("predict", "-r", world.reference, "-m", world.classifier)
+    problem = "it is a variant classifier, not a model of whole sequences; give a run folder of `finetune sequences`"
+    assert result.err == f"{world.classifier}: {problem}\n"
     sequence_model(tmp_path / "m", ("no", "yes"))
     token_model(tmp_path / "t", ["x"])
     words = ("predict", "-r", world.reference, "-m")
@@ -254,3 +257,22 @@ def test_attribute_scores_the_change_of_an_answer_and_names_it(
     assert np.std([float(row[4]) for row in rows]) > 0.01
     refused = run_cli(*words, "--target", "zebra")
     assert refused.err.startswith("target=zebra: the model has no such class; it has ")
+
+
+@pytest.mark.parametrize("kind", ["classes", "tracks"])
+def test_an_output_that_exists_is_told_before_the_model_is_read(
+    world: World, run_cli: RunCli, tmp_path: Path, kind: str
+) -> None:
+    if kind == "tracks":
+        token_model(tmp_path / "m", ["dnase", "cage"])
+    else:
+        sequence_model(tmp_path / "m", ("no", "yes"))
+    (tmp_path / "m" / "model.safetensors").write_bytes(b"cut")  # so that reading it fails
+    given, written = {"classes": ("o.tsv", "o.tsv"), "tracks": ("o.bw", "o.cage.bw")}[kind]
+    (tmp_path / written).write_text("old")
+    words = ("predict", "-r", world.reference, "-m", tmp_path / "m", "-o", tmp_path / given)
+    result = run_cli(*words)
+    assert result.code == 2
+    assert result.err.startswith(f"{tmp_path / written}: the output exists; "), result.err
+    assert "cut or not safetensors" in run_cli(*words, "--force").err
+    assert (tmp_path / written).read_text() == "old"

@@ -116,7 +116,10 @@ def test_a_run_may_have_its_name(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("--init shipped --model.d_model 32", "model: the model of --init has its own; leave out one of them"),
+        (
+            "--init shipped --model.d_model 32",
+            "model.d_model=32: the model of --init has its own, but for dropout and drop_path; leave out",
+        ),
         ("--init shipped --objective masked", "it is no masked language model; give another --init or --objective"),
         ("--init {classifier}", "it is no causal language model; give another --init or --objective"),
         ("--init {folder}/nowhere", "nowhere"),
@@ -145,6 +148,15 @@ def test_fine_tuning_starts_from_it(kind: str, world: World, run_cli: RunCli, tm
     shared = [name for name in theirs if name.startswith("backbone.")]
     assert shared
     assert all(np.array_equal(ours[name], theirs[name]) for name in shared)
+
+
+@pytest.mark.parametrize("given", ["shipped", "{world.pretrained}"])
+def test_a_folder_of_ours_is_not_to_be_imported(given: str, world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    result = run_cli("import", given.format(world=world), "-o", tmp_path / "out")
+    assert result.code == 2
+    folder = FOLDER if given == "shipped" else world.pretrained
+    assert result.err.splitlines()[-1] == f"{folder}: it is a model folder of GenoMamba's already; use it as it is"
+    assert not (tmp_path / "out").exists()
 
 
 def test_info_says_what_it_is(run_cli: RunCli) -> None:

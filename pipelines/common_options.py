@@ -1,0 +1,60 @@
+"""Options that several commands have in common, in the same words. Needs no parser and no torch, as `option`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from genomamba.model.pretrained import SHIPPED
+from genomamba.pipelines.option import Reads, option
+from genomamba.pipelines.shipped import WHEN_NOT_GIVEN
+
+ContigAliases = Literal["none", "auto"]
+
+
+def model_or_shipped(what: str, reads: Reads) -> Any:
+    """``-m``; the model that ships when not given."""
+    return option(f"{what}; {WHEN_NOT_GIVEN}", SHIPPED, short="-m", reads=reads)
+
+
+def any_model_or_shipped(kind: str) -> Any:
+    """The same, where it may be anyone's."""
+    return model_or_shipped(f"folder of a {kind}, or a checkpoint that `import` reads", "checkpoint")
+
+
+def bed_of_regions(otherwise: str) -> Any:
+    """``-b``, of `chosen_regions`."""
+    return option(f"BED file of regions; {otherwise} when not given", None, short="-b", reads="file")
+
+
+def named_regions() -> Any:
+    """``--region``, of `chosen_regions`."""
+    return option("regions such as chr1:1001-2000, or contigs", [])
+
+
+def edge() -> Any:
+    return option("what a region gets that passes its contig's end", "error")
+
+
+def contig_aliases(only_where: str = "") -> Any:
+    return option(f"auto: match 1 with chr1 and MT with chrM{only_where}", "none")
+
+
+def max_mismatch_frac() -> Any:
+    return option("refuse the input when REF disagrees in a larger share of alleles", 0.05, at_least=0, at_most=1)
+
+
+def seed(of: str) -> Any:
+    """Of 32 bits, as all that draws numbers takes it."""
+    return option(f"of {of}", 0, at_least=0, at_most=2**32 - 1)
+
+
+def reading_window(of: str = "") -> Any:
+    """``--window`` of `reading_windows`."""
+    help = "bases per forward pass: of no consequence to a causal model; of others, the model's own when not given"
+    return option(f"{of}{help}", None, at_least=2)
+
+
+def reading_overlap(of: str = "") -> Any:
+    """``--overlap`` of `reading_windows`."""
+    help = "bases that windows of a model that looks both ways share; a quarter when not given"
+    return option(f"{of}{help}", None, at_least=0)
