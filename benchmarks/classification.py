@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from made_with import keep_made_with, sha256
-from series import Series, add_options, run_series
+from series import Series, add_options, made_by, run_series
 from settings import changed, settings
 from side_by_side import Job
 
@@ -243,9 +243,7 @@ def table(report: dict[str, Any], floor: dict[str, float]) -> str:
     mean = f"mean of the {len(PUBLISHED)} with a published figure"
     rows.append(f"| {mean} | | | | | {means[0]} | {means[1]} | {published} |")
     rows += ["", NOTE.format(f"{max(sizes):,}" if sizes else "no")]
-    if not_run := report.get("not_run"):
-        rows += ["", "Not run: " + "; ".join(f"{name} ({why})" for name, why in not_run.items()) + "."]
-    return "\n".join(rows) + "\n"
+    return "\n".join([*rows, *made_by(report)]) + "\n"
 
 
 NOTE = (

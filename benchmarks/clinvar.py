@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from made_with import keep_made_with, sha256
-from series import Series, add_options, run_series
+from series import Series, add_options, made_by, run_series
 from settings import changed, settings
 from side_by_side import Job
 
@@ -157,9 +157,7 @@ def tables(report: dict[str, Any]) -> str:
             continue
         parts.append(f"\nWithin {row['stratum']}: {row['variants']:,} variants, {row['positives']:,} pathogenic\n")
         parts += _table(runs, first, lambda run, place=place: run["within"][place], place)  # type: ignore[misc]
-    if not_run := report.get("not_run"):
-        parts.append("\nNot run: " + "; ".join(f"{name} ({why})" for name, why in not_run.items()) + ".")
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, *made_by(report)]) + "\n"
 
 
 def _table(

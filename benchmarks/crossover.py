@@ -143,7 +143,7 @@ def draw(found: dict[str, Any], picture: Path | None) -> None:
         for model in models:
             rows = [r for r in found[part] if r["model"] == model and field in r]
             axis.plot([r["length"] for r in rows], [r[field] for r in rows], marker="o", ms=3, label=model)
-        axis.set(xscale="log", yscale="log", xlabel="L, tokens", title=label)
+        axis.set(xscale="log", xlabel="L, tokens", title=label, ylim=(0, 1.08 * axis.dataLim.y1))
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     figure.tight_layout()

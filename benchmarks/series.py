@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -142,7 +144,7 @@ def run_series(
     Args:
         series: whose ``found`` are parts of the report.
         options: of the command line.
-        report: gets a list of what was not run.
+        report: gets the command, and a list of what was not run.
         table: the report as Markdown, which goes beside it.
     """
     by_name = {each.name: each for each in series}
@@ -155,9 +157,20 @@ def run_series(
     def lost(job: Job, why: str) -> list[Job]:
         return list(by_name[job.name.partition(",")[0]].lose(job, why))
 
+    command = shlex.join(["python", *sys.argv])
+    if command not in report.setdefault("commands", []):
+        report["commands"].append(command)
     jobs = [job for each in series for job in each.begin()]
     report["not_run"] = side_by_side(jobs, options.jobs, done, lost=lost, minutes=options.minutes)
     _write(report, options.out, table)
+
+
+def made_by(report: dict[str, Any]) -> list[str]:
+    """Lines of Markdown: the commands that the report comes from, and what they have not run."""
+    lines = ["", "Made by", "", "```", *report.get("commands", ()), "```"]
+    if not_run := report.get("not_run"):
+        lines += ["", "Not run: " + "; ".join(f"{name} ({why})" for name, why in not_run.items()) + "."]
+    return lines
 
 
 def _write(report: dict[str, Any], out: Path, table: Callable[[], str]) -> None:
