@@ -139,7 +139,8 @@ def write_bigwig(path: str | os.PathLike[str], contigs: Mapping[str, int], piece
                 raise OSError(errno.EIO, f"{written:,} of {feed.values:,} values were written")
             named.replace(temporary)
         except BaseException as error:
-            if type(error).__name__ == "PanicException":  # of the Rust library; it is no Exception
+            # The library panics where it cannot write, which is no Exception, or leaves a file that it cannot read.
+            if type(error).__name__ == "PanicException" or isinstance(error, library.BBIReadError):
                 raise OSError(errno.EIO, "the bigWig library failed, as on a full disk") from error
             raise
         finally:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import torch
 from world import RunCli, World, write_reference
 
 from genomamba.data.tracks import TrackPiece, write_bigwig
+from genomamba.errors import OutputError
 from genomamba.genome import alphabet
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
@@ -252,4 +255,20 @@ def test_what_fails_in_the_middle_of_a_bigwig_is_not_swallowed(tmp_path: Path) -
     for error in (ValueError("broken"), KeyboardInterrupt()):
         with pytest.raises(type(error)):
             write_bigwig(tmp_path / "x.bw", {"c": 9000}, pieces(error))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bigwig_that_was_cut_off_unnoticed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk the library fails aloud or in silence, as it comes."""
+    library = pytest.importorskip("pybigtools")
+    open_track = library.open
+
+    def open_cut(path: str, mode: str = "r") -> Any:
+        if mode == "r":
+            os.truncate(path, 20)
+        return open_track(path, mode)
+
+    monkeypatch.setattr(library, "open", open_cut)
+    with pytest.raises(OutputError, match=r"it could not be written \(the bigWig library failed"):
+        write_bigwig(tmp_path / "x.bw", {"c": 4}, [TrackPiece("c", 0, np.arange(4.0))])
     assert list(tmp_path.iterdir()) == []
