@@ -69,12 +69,14 @@ class SplitOptions(LabelOptions, Protocol):
 
 
 class LabelledSplits(NamedTuple):
-    """Attributes:
-    items: by split: train, valid and test.
-    grouping: what splits do not share.
-    groups: by split, the groups in it.
-    unused: variants of no split.
-    labels: what was taken for a class.
+    """Labelled variants by split.
+
+    Attributes:
+        items: by split: train, valid and test.
+        grouping: what splits do not share.
+        groups: by split, the groups in it.
+        unused: variants of no split.
+        labels: what was taken for a class.
     """
 
     items: dict[str, list[LabelledVariant]]

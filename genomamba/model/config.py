@@ -195,10 +195,12 @@ def layer_names(pattern: str, n_layer: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class MaskingConfig:
-    """Attributes:
-    share: of bases that are to be predicted.
-    hidden: of these, the share that [MASK] replaces.
-    random: of these, the share that a random base replaces; the others stay.
+    """Which bases a masked language model is to predict.
+
+    Attributes:
+        share: of bases that are to be predicted.
+        hidden: of these, the share that [MASK] replaces.
+        random: of these, the share that a random base replaces; the others stay.
     """
 
     share: float = 0.15
@@ -218,10 +220,12 @@ class MaskingConfig:
 
 @dataclass(frozen=True)
 class VariantHeadConfig:
-    """Attributes:
-    d_hidden: width of the head's hidden layer; 0 for a linear head.
-    dropout: applied to its features in training.
-    flank: bases on either side of the allele whose hidden states are pooled.
+    """The head that classifies variants.
+
+    Attributes:
+        d_hidden: width of the head's hidden layer; 0 for a linear head.
+        dropout: applied to its features in training.
+        flank: bases on either side of the allele whose hidden states are pooled.
     """
 
     d_hidden: int = 64
@@ -237,15 +241,17 @@ class VariantHeadConfig:
 
 @dataclass(frozen=True)
 class SequenceHeadConfig:
-    """Attributes:
-    pooling: how the hidden states of a sequence become one vector. regions: one of attention for each of several
-        regions, side by side, for what depends on where in the sequence something is.
-    strands: both: the answers for the sequence and for its reverse complement are averaged (training shows either);
-        given: the sequence is read as it stands; joined: one head sees both strands' vectors, side by side, so that
-        a causal model knows what follows each base and yet which strand was given.
-    d_hidden: width of the head's hidden layer; 0 for a linear head.
-    dropout: applied to the pooled vector, and to the hidden layer, in training.
-    regions: how many there are, of pooling by regions.
+    """The head that answers for whole sequences.
+
+    Attributes:
+        pooling: how the hidden states of a sequence become one vector; by regions for what depends on where in the
+            sequence something is, each being one of attention.
+        strands: both: the answers for the sequence and for its reverse complement are averaged (training shows either);
+            given: the sequence is read as it stands; joined: one head sees both strands' vectors, side by side, so that
+            a causal model knows what follows each base and yet which strand was given.
+        d_hidden: width of the head's hidden layer; 0 for a linear head.
+        dropout: applied to the pooled vector, and to the hidden layer, in training.
+        regions: how many there are, of pooling by regions.
     """
 
     pooling: Pooling = "mean"

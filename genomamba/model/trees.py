@@ -12,10 +12,12 @@ from genomamba.errors import ConfigError
 
 @dataclass(frozen=True)
 class TreeShape:
-    """Attributes:
-    trees: how many.
-    nodes: of the largest one.
-    depth: of the deepest one.
+    """The size of a head of boosted trees.
+
+    Attributes:
+        trees: how many.
+        nodes: of the largest one.
+        depth: of the deepest one.
     """
 
     trees: int

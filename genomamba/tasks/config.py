@@ -19,16 +19,18 @@ Method = Literal["full", "head", "lora", "probe"]
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Attributes:
-    name: of the optimizer; muon trains the blocks' projections by Muon and all else by AdamW, at the same rate.
-    lr: peak learning rate.
-    weight_decay: of matrices; A_log, D, biases, norms and embeddings have none.
-    beta1: of Adam's first moment.
-    beta2: of Adam's second moment.
-    momentum: of Muon's mean of gradients.
-    warmup: fraction of the steps over which the rate rises.
-    final: the rate at the last step as a fraction of the peak.
-    clip: largest norm of the gradient.
+    """The optimizer, its schedule and its clipping.
+
+    Attributes:
+        name: of the optimizer; muon trains the blocks' projections by Muon and all else by AdamW, at the same rate.
+        lr: peak learning rate.
+        weight_decay: of matrices; A_log, D, biases, norms and embeddings have none.
+        beta1: of Adam's first moment.
+        beta2: of Adam's second moment.
+        momentum: of Muon's mean of gradients.
+        warmup: fraction of the steps over which the rate rises.
+        final: the rate at the last step as a fraction of the peak.
+        clip: largest norm of the gradient.
     """
 
     name: OptimizerName = "adamw"
@@ -54,11 +56,13 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Attributes:
-    shift: most bases by which a training sequence is moved, either way; N comes in.
-    mutate: share of its bases that are replaced by random ones.
-    other_strand: show half of the training sequences as their reverse complement, also where the head reads strands as
-        given or joined; for classes that both strands of a sequence share.
+    """How training sequences are changed each time they are shown.
+
+    Attributes:
+        shift: most bases by which a training sequence is moved, either way; N comes in.
+        mutate: share of its bases that are replaced by random ones.
+        other_strand: show half of the training sequences as their reverse complement, also where the head reads strands
+            as given or joined; for classes that both strands of a sequence share.
     """
 
     shift: int = 0
@@ -79,12 +83,14 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Attributes:
-    rank: of each update.
-    alpha: updates are scaled by alpha / rank.
-    dropout: on an adapter's input in training.
-    targets: last names of the projections that are adapted; in_proj, x_proj and out_proj, as far as the model has
-        them, when not given.
+    """Low-rank updates of projections that are themselves frozen (Hu et al. 2021).
+
+    Attributes:
+        rank: of each update.
+        alpha: updates are scaled by alpha / rank.
+        dropout: on an adapter's input in training.
+        targets: last names of the projections that are adapted; in_proj, x_proj and out_proj, as far as the model has
+            them, when not given.
     """
 
     rank: int = 8
@@ -101,12 +107,14 @@ class LoraConfig:
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Attributes:
-    kind: of the classifier on frozen features: logistic regression (ridge for a regression), or boosted trees.
-    strengths: what the L2 penalty's inverse may be; the one that is best on dev is taken.
-    trees: most boosting rounds; dev says how many.
-    leaves: most leaves of a tree.
-    rate: learning rate of boosting.
+    """A classifier on frozen features.
+
+    Attributes:
+        kind: of the classifier on frozen features: logistic regression (ridge for a regression), or boosted trees.
+        strengths: what the L2 penalty's inverse may be; the one that is best on dev is taken.
+        trees: most boosting rounds; dev says how many.
+        leaves: most leaves of a tree.
+        rate: learning rate of boosting.
     """
 
     kind: Literal["logistic", "boosting"] = "logistic"

@@ -63,6 +63,17 @@ def test_every_command_is_listed_in_the_help_with_its_summary(run_cli: RunCli) -
         assert command.summary in shown
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_says_what_it_is_for(run_cli: RunCli, name: str) -> None:
+    options = re.split(r"\n  (?=-)", run_cli(*name.split(), "--help").out)[1:]
+    assert len(options) > 1
+    for option in options:
+        first, *others = option.split("\n\n")[0].splitlines()
+        said = " ".join([*re.split(r" {2,}", first)[1:], *others]).strip()
+        assert said, option
+        assert not said.startswith("(type:"), option
+
+
 def test_every_command_is_documented_in_the_readme() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     for name in NAMES:
