@@ -17,11 +17,13 @@ def refuse_existing(path: str | os.PathLike[str], *, force: bool, folder: bool =
     Args:
         path: of the output.
         force: whether it may replace what is there.
-        folder: whether it is one; a file never replaces a folder.
+        folder: whether it is one; a file never replaces a folder, nor a folder a file.
 
     Raises:
         OutputError: ``path`` exists, or the folder that it is to lie in does not.
     """
+    if folder and os.path.lexists(path) and not os.path.isdir(path):
+        raise OutputError("it is a file, and a folder is to be made there", "choose another -o", file=path)
     if not folder and os.path.isdir(path):
         raise OutputError("it is a folder, and a file is to be written there", "choose another -o", file=path)
     if not force and os.path.lexists(path):

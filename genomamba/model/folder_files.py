@@ -40,7 +40,9 @@ def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
             raise CheckpointError(
                 "it is not GenoMamba's own", "`genomamba import` makes a model folder of others' checkpoints", file=path
             )
-        form, _ = config["format"], (config["task"], config["model"])
+        form, task, _ = config["format"], config["task"], config["model"]
+        if not isinstance(task, str):
+            raise TypeError("task must be a word")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"it is not a model configuration ({error!r})", "restore the file", file=path) from error
     if form != FORMAT:

@@ -257,6 +257,8 @@ def output_kernel(
         D, u_sl, dt_sl, z_sl = WIDTH, WIDTH, WIDTH, WIDTH * Z_ROW
     MASKED: tl.constexpr = MASK_L or MASK_D
     BD: tl.constexpr = 32 * SIDES
+    tl.static_assert(SIDES == 1 or MASK_D or WIDTH % BD == 0, "a lane's second channel may be beyond the last")
+    tl.static_assert(SIDES == 1 or not FINE, "the backward's lane order is that of one channel")
     blocks = tl.cdiv(D, BD)
     pid = tl.program_id(0)
     lane = tl.arange(0, 32)

@@ -133,6 +133,11 @@ def others_config(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "mamba"}')
 
 
+def task_is_no_word(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"task": []}))
+
+
 def later_format(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"format": 99}))
@@ -153,6 +158,7 @@ class Bomb:
         (unknown_key, ["config.json: model.d_modle: unknown key; the nearest is d_model"]),
         (no_config, ["config.json: it is missing"]),
         (config_is_no_json, ["config.json: it is not a model configuration"]),
+        (task_is_no_word, ["config.json: it is not a model configuration", "task must be a word"]),
         (later_format, ["format=99", "reads format 1"]),
         (others_config, ["config.json: it is not GenoMamba's own; `genomamba import` makes a model folder"]),
     ],

@@ -17,6 +17,7 @@ MISSING = "no such file; check the path and its permissions"
 NO_MODEL = "it is missing; give -m a folder that `genomamba pretrain` or `finetune` wrote"
 NO_CHECKPOINT = "it is missing; give a checkpoint's folder or file"
 EXISTS = "the output exists; choose another -o, or pass --force to replace it"
+A_FILE = "it is a file, and a folder is to be made there; choose another -o"
 A_FOLDER = "it is a folder, and a file is to be written there; choose another -o"
 NOT_EMPTY = "the folder exists and is not empty; choose another -o, or pass --force to replace it"
 NO_HEAD = "it is a causal language model, which has no classification head"
@@ -63,6 +64,8 @@ CASES = [
     ("score -r {fa} -i {bed} -o {run} --force", f"{{run}}: {A_FOLDER}"),
     ("predict -r {fa} -m {sequences} -o {folder}/d.tsv", f"{{folder}}/d.tsv: {A_FOLDER}"),
     ("export -m shipped --to caduceus -o {run}", f"{{run}}: {EXISTS}"),
+    ("export -m shipped --to caduceus -o {out} --force", f"{{out}}: {A_FILE}"),
+    ("import {run} -o {out} --force", f"{{out}}: {A_FILE}"),
     ("finetune sequences -i {fa} -o {run}", f"{{run}}: {NOT_EMPTY}"),
     ("import {no} -o {new}", f"{{no}}: {NO_CHECKPOINT}"),
     ("import {run} -o {new} --original-config {no}", f"{{no}}: {MISSING}"),

@@ -12,7 +12,7 @@ from genomamba.data.datasets import Batch
 from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
 from genomamba.tasks.config import OptimizerConfig
-from genomamba.tasks.cuda_graph import GraphedLoss
+from genomamba.tasks.cuda_graph import MOST_TOKENS, GraphedLoss
 from genomamba.tasks.optimizer import make_optimizer
 from genomamba.tasks.pretrain import PretrainTask
 from genomamba.tasks.time_budget import whole_step
@@ -105,3 +105,15 @@ def test_windows_of_another_length_are_captured_anew(monkeypatch: pytest.MonkeyP
     assert captured == [short.shape, long.shape]
     assert torch.equal(torch.get_rng_state(), random)
     assert len(model.weight._backward_hooks or ()) == adds_up
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "given", "graphed"), [(256, {}, True), (257, {}, False), (2, {"cuda_graph": False}, False)]
+)
+def test_short_steps_become_graphs_where_wanted(batch_size: int, given: dict[str, bool], graphed: bool) -> None:
+    model = CausalLM(ModelConfig(d_model=8, n_layer=1, dropout=0.1, drop_path=0.1))
+    task = PretrainTask(model, OptimizerConfig(), 8, batch_size=batch_size, window=MOST_TOKENS // 256, **given)
+    task.graph_short_steps(torch.device("cpu"))
+    assert task._graphed is None
+    task.graph_short_steps(torch.device("cuda"))  # nothing is captured before the first step
+    assert (task._graphed is not None) == graphed

@@ -19,6 +19,7 @@ from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
 from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.optimizer import make_optimizer
+from genomamba.tasks.pretrain import PretrainTask
 from genomamba.tasks.shards import AT_ONCE, ShardedAdamW, clip_sharded, own_parts, shard
 
 CLIP, STEPS = 0.5, 3  # the first norms are several times as large
@@ -99,5 +100,20 @@ def test_gradients_within_the_norm_stay_as_they_are(tmp_path: Path) -> None:
         assert parameter.grad.tolist() == [3.0, 4.0]
         clip_sharded([parameter], 1.0)
         torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.8]))
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_a_sharded_task_clips(tmp_path: Path) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        model = small_model()
+        shard(model, init_device_mesh("cpu", (1,)))
+        task = PretrainTask(model, OptimizerConfig(), STEPS, batch_size=4, window=20)
+        optimizer, _ = make_optimizer(model, OptimizerConfig(), STEPS)
+        (-model.log_likelihood(windows(0)).sum()).backward()
+        task.configure_gradient_clipping(optimizer, CLIP)
+        parts = own_parts(parameter.grad for parameter in model.parameters() if parameter.grad is not None)
+        torch.testing.assert_close(torch.nn.utils.get_total_norm(parts), torch.tensor(CLIP))
     finally:
         distributed.destroy_process_group()
