@@ -7,6 +7,7 @@ import difflib
 import re
 from argparse import ArgumentError, ArgumentTypeError
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
@@ -69,7 +70,7 @@ def parse(parser: CommandParser, config: type[T], argv: list[str]) -> T:
     Raises:
         ConfigError: an unknown or misspelt key, a value of the wrong type, a missing option.
     """
-    argv = list(_expand_presets(argv, parser.known))
+    argv = _configs_first(argv, parser.known)
     try:
         values = parser.instantiate(parser.parse_args(argv))
     except (ArgumentError, ArgumentTypeError, TypeError, ValueError) as error:
@@ -92,17 +93,22 @@ def leaves(config: type, prefix: str = "") -> Iterator[str]:
             yield from leaves(hints[field.name], f"{prefix}{field.name}.")
 
 
-def _expand_presets(argv: list[str], known: set[str]) -> Iterator[str]:
-    """Checks each ``-c`` file's keys, and puts a preset's path where its name stands."""
-    previous = ""
-    for word in argv:
+def _configs_first(argv: list[str], known: set[str]) -> list[str]:
+    """The words with each ``-c`` file, its keys checked and a preset by its path, before all others.
+
+    So whatever is given on the command line itself counts, wherever it stands; `-o new -c old/run.yaml` is not `old`.
+    """
+    configs, others = [], []
+    words = iter(argv)
+    for word in words:
         flag, equals, value = word.partition("=")
-        if previous in ("-c", "--config"):
-            word = str(_config_file(word, known))
+        if word in ("-c", "--config"):
+            configs += [word, *(str(_config_file(name, known)) for name in islice(words, 1))]
         elif flag == "--config" and equals:
-            word = f"--config={_config_file(value, known)}"
-        yield word
-        previous = word
+            configs.append(f"--config={_config_file(value, known)}")
+        else:
+            others.append(word)
+    return [*configs, *others]
 
 
 def _config_file(name: str, known: set[str]) -> Path:

@@ -20,7 +20,7 @@ from torch.optim import AdamW
 
 from genomamba.model.backbone import LanguageModel
 
-# Bytes of parameters up to which a model is gathered as one: between GPUs these pass in a millisecond or two.
+# Bytes of parameters up to which a model is gathered as one: little beside what its activations take.
 AT_ONCE = 1 << 28
 
 
@@ -29,7 +29,7 @@ def shard(model: LanguageModel, mesh: DeviceMesh, at_once: int = AT_ONCE) -> Non
 
     A model of up to ``at_once`` bytes is gathered as one, once per micro-batch. A larger one is gathered block by
     block, in the forward and again in the backward, so that few blocks are whole at a time; each of them costs Python
-    about a millisecond a step, whatever its size.
+    time in every step, whatever its size (`benchmarks/ddp.py` shows what is left of it).
 
     Args:
         model: changed in place.

@@ -162,6 +162,9 @@ def test_printed_config_reads_back_as_it_is(run_cli: RunCli, tmp_path: Path) -> 
     first = run_cli(*words, "--print_config").out
     (tmp_path / "c.yaml").write_text(first)
     assert run_cli("pretrain", "-c", tmp_path / "c.yaml", "--print_config").out == first
+    # What stands on the command line counts, wherever it stands.
+    for words in (("-o", "here", "-c", tmp_path / "c.yaml"), ("-c", tmp_path / "c.yaml", "-o", "here")):
+        assert yaml.safe_load(run_cli("pretrain", *words, "--print_config").out)["output"] == "here"
     assert yaml.safe_load(first)["valid"] == ["chr1:1-10", "chr2"]
 
 

@@ -68,7 +68,7 @@ def test_steps_on_parts_are_those_of_one_device(at_once: int, units: int, fused:
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join()
+        process.join(timeout=120)
     assert [process.exitcode for process in ranks] == [0, 0]
     found = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
