@@ -166,8 +166,10 @@ def run_series(
 
 
 def made_by(report: dict[str, Any]) -> list[str]:
-    """Lines of Markdown: the commands that the report comes from, and what they have not run."""
+    """Lines of Markdown: the commands that the report comes from, what was noted by hand, and what was not run."""
     lines = ["", "Made by", "", "```", *report.get("commands", ()), "```"]
+    if note := report.get("note"):
+        lines += ["", note]
     if not_run := report.get("not_run"):
         lines += ["", "Not run: " + "; ".join(f"{name} ({why})" for name, why in not_run.items()) + "."]
     return lines
