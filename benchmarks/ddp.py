@@ -52,6 +52,8 @@ def main() -> None:
     parser.add_argument("--n-layer", type=int, default=8)
     parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
+    if options.steps < 10:
+        parser.error("--steps must be at least 10: times are those of five steps each")
     if not options.cpu and torch.cuda.device_count() < 2:
         print("fewer than two NVIDIA GPUs here: nothing measured")
         return
