@@ -114,15 +114,23 @@ def run(config: Config) -> int:
     console = Console(width=WIDTH, soft_wrap=False)
     for table in tables(evaluation):
         console.print(table)
-    console.print(NOTE)
+    console.print(note(evaluation))
     return 0
 
 
 WIDTH = 136  # of the widest row; a narrower terminal wraps it
-NOTE = (
-    "The consequence class alone all but decides the pooled label, so the pooled figures measure consequence; "
-    "within a class it scores 0.5 by construction, and what is above that is the model's own."
-)
+DECIDES = 0.9  # AUROC of the consequence class alone from which the pooled figures say little of the model
+
+
+def note(evaluation: dict[str, Any]) -> str:
+    """What the consequence class alone means for the pooled figures."""
+    alone = evaluation["consequence_only"]["AUROC"][0]
+    if alone is None or len(evaluation["within"]) < 2:
+        return "Nothing here says how much of the pooled figures a variant's consequence class would reach alone."
+    within = "within a class it scores 0.5 by construction, and what is above that is the model's own."
+    if alone < DECIDES:
+        return f"The consequence class alone reaches an AUROC of {alone:.3f}; {within}"
+    return f"The consequence class alone all but decides the pooled label, so the pooled figures measure it; {within}"
 
 
 def tables(evaluation: dict[str, Any]) -> list[Table]:

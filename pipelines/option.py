@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 #: `model`: a folder of ours; `checkpoint`: anyone's model, perhaps by its name on the Hugging Face hub
 Reads = Literal["file", "model", "checkpoint"]
-#: `run`: a run folder; `folder`: one whose files are replaced one by one
-Writes = Literal["file", "folder", "run"]
+#: `run`: a run folder; `folder`: one whose files are replaced one by one; `own`: a file that the command looks at
+Writes = Literal["file", "folder", "run", "own"]
 
 
 def option(

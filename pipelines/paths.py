@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from genomamba.data.compressed import check_there
-from genomamba.errors import UserError
+from genomamba.errors import ConfigError, UserError
 from genomamba.files import refuse_existing
 from genomamba.interop.hub import check_source
 from genomamba.model.folder_files import check_whole
@@ -22,12 +23,16 @@ def check_paths(config: Any) -> None:
         config: of a command; `option` says which of its fields are paths.
 
     Raises:
+        ConfigError: an output is an input or another output.
         OutputError: an output exists, without ``force``, or cannot be made where it is to be.
         UserError: an input is missing.
     """
     force, goes_on = getattr(config, "force", False), getattr(config, "resume", False)
+    refuse_shared(config)
     inputs = [(kind, str(located(path)) if kind != "file" else path) for kind, path in _paths(config, "reads")]
     for kind, path in _paths(config, "writes"):
+        if kind == "own":
+            continue
         if kind != "run":
             refuse_existing(path, force=force, folder=kind == "folder")
         elif not goes_on:
@@ -39,6 +44,20 @@ def check_paths(config: Any) -> None:
             check_whole(path)
         elif not goes_on:  # a run may no longer need what it started from
             check_source(path)
+
+
+def refuse_shared(config: Any) -> None:
+    """Raises ConfigError where one file would be written twice, or over what is read."""
+    seen: dict[Path, str] = {}
+    for role in ("reads", "writes"):
+        for field in dataclasses.fields(config):
+            kind, value = field.metadata[role], getattr(config, field.name)
+            if kind is None or value in (None, "-") or (role == "reads" and kind != "file"):
+                continue
+            for path in value if isinstance(value, list) else [value]:
+                other = seen.setdefault(Path(path).resolve(), field.name)
+                if role == "writes" and other != field.name:
+                    raise ConfigError(f"{other} is the same file", "give another name", file=path, field=field.name)
 
 
 def _paths(config: Any, role: str) -> Iterator[tuple[str, str]]:

@@ -181,6 +181,13 @@ def run(config: Config) -> int:
             f"{folder}: {figure}, after {trainer.global_step} steps on {trained_on:,} bases of sequence",
             file=sys.stderr,
         )
+        if bits is not None and checkpoints.lowest is not None and checkpoints.lowest[0] < bits:
+            lowest, step = checkpoints.lowest
+            print(
+                f"validation was at its lowest, {lowest:.4f}, after {step} steps; the model is that of the last step. "
+                f"Fewer --steps, or --model.dropout, may end lower",
+                file=sys.stderr,
+            )
         if task.rejected:
             print(f"{task.rejected} windows with too many N's were passed over", file=sys.stderr)
         if named:

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from genomamba import __version__
 from genomamba.errors import UserError
 from genomamba.model.folder import PROVENANCE, weights_fingerprint
+from genomamba.pipelines.evaluate_variants import note
 from genomamba.pipelines.run_folder import METRICS
 
 INK, ACCENT, QUIET = "#1b2a33", "#0b7a75", "#9aa5ab"
@@ -82,6 +83,7 @@ def render(model_folder: str, evaluation_file: str) -> str:
         provenance=provenance,
         pretraining=pretraining,
         evaluation=evaluation,
+        note=note(evaluation),
         pictures=pictures,
     )
 
@@ -173,5 +175,5 @@ def _reliability(axes: Axes, evaluation: dict[str, Any]) -> None:
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
     axes.plot(*evaluation["curves"]["reliability"], color=ACCENT, marker="o", markersize=4)
     axes.set(
-        title="Calibration", xlabel="mean predicted probability", ylabel="share of pathogenic", xlim=(0, 1), ylim=(0, 1)
+        title="Calibration", xlabel="mean predicted probability", ylabel="share of positives", xlim=(0, 1), ylim=(0, 1)
     )

@@ -28,6 +28,7 @@ class Config:
         "annotated .vcf, .vcf.gz (with index) or .bcf, or a table of alleles, .tsv, .tsv.gz or .parquet; - is VCF on "
         "stdout",
         short="-o",
+        writes="own",
     )
     model: str = common.model_or_shipped("run folder of `pretrain` or `finetune variants`", "model")
     window: int | None = option(
@@ -57,7 +58,7 @@ class Config:
     ray_address: str | None = option("of a running Ray cluster; one is started here when not given", None)
     ray_actors: int | None = option("how many; one per CPU, or GPU, of the cluster when not given", None, at_least=1)
     workers: int = option("threads that read windows ahead", 0, short="-@", at_least=0)
-    summary: str | None = option("JSON file for the counts by status", None)
+    summary: str | None = option("JSON file for the counts by status", None, writes="own")
     resume: bool = option(
         "go on with what a stopped run left; the output is the same to the byte. One that is finished is refused as "
         "existing, unless with --force instead",

@@ -69,6 +69,11 @@ class Checkpoints(Callback):
         self._saved: _Position | None = None
         self._rng: dict[str, Any] | None = None  # to be restored when the first step begins
 
+    @property
+    def lowest(self) -> tuple[float, int] | None:
+        """The figure that was best, and after how many steps."""
+        return (self._best[0], self._best[1]) if self._best else None
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         del checkpoint["loops"]
         checkpoint[PROGRESS] = {

@@ -48,6 +48,12 @@ CASES = [
     ("score -r {fa} -i - -m {no} -o -", f"{{no}}/config.json: {NO_MODEL}"),
     ("score -r {fa} -i {bed} -o {out}", f"{{out}}: {EXISTS}"),
     ("score -r {fa} -i {bed} -o - --summary {out}", f"{{out}}: {EXISTS}"),
+    ("score -r {fa} -i {bed} -o {new} --summary {new}", "{new}: summary: output is the same file; give another name"),
+    ("score -r {fa} -i {bed} -o {bed} --force", "{bed}: output: input is the same file; give another name"),
+    (
+        "attribute -r {fa} --region c:1-9 -o {new} --logo {new} --force",
+        "{new}: logo: output is the same file; give another name",
+    ),
     ("evaluate variants -r {fa} -i {bed} -m {no}", f"{{no}}/config.json: {NO_MODEL}"),
     ("evaluate variants -r {fa} -i {bed} -m shipped", f"shipped: {NO_HEAD}; make {VARIANTS} -m shipped`"),
     ("evaluate variants -r {fa} -i {bed} -m {sequences}", "{sequences}: it is a model of whole sequences, not a vari"),

@@ -143,3 +143,17 @@ def test_a_logger_that_is_missing_is_named(
     assert result.code == 2
     assert result.err == "also_log=wandb: it is not installed; pip install -e '.[wandb]'\n"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("rate", "rises"), [(1.0, True), (1e-3, False)])
+def test_a_validation_that_rose_again_is_told(
+    run_cli: RunCli, reference: Path, tmp_path: Path, rate: float, rises: bool
+) -> None:
+    words = [*SMALL, "--softmask-weight", 1, "--optimizer.lr", rate, "--optimizer.final", 1]
+    result = run_cli("pretrain", "-r", reference, "-o", tmp_path / "run", *words)
+    assert result.code == 0, result.err
+    figures = {step: bits for (step, contig, stratum), (_, bits) in read_table(tmp_path / "run").items()
+               if (contig, stratum) == ("*", "all")}  # fmt: skip
+    assert (figures["6"] > figures["3"]) == rises
+    told = f"validation was at its lowest, {figures['3']:.4f}, after 3 steps; the model is that of the last step"
+    assert (told in result.err) == rises
