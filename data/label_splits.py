@@ -96,7 +96,10 @@ def split_by_group(
                 other = Splits._fields[wanted[gene]]
                 raise LabelError(f"the {what} stands in {other} too", "give it to one split", field=name, value=gene)
             if gene not in known:
-                remedy = f"there is {nearest(gene, [gene for gene, _ in known.most_common() if gene])}"
+                named = [gene for gene, _ in known.most_common() if gene]
+                remedy = f"there is {nearest(gene, named)}"
+                if not named:
+                    remedy = "none names any; add a column or INFO key for it, or choose another --split-by"
                 raise LabelError(
                     f"no labelled variant has this {what}", remedy, file=found.source, field=name, value=gene
                 )

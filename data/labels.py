@@ -191,7 +191,7 @@ def read_labelled_table(
             if row[key] not in labels:
                 raise LabelError(
                     "this is no label",
-                    f"use one of {', '.join(labels)}, or delete the row",
+                    f"use one of {', '.join(labels)}, map it with --labels, or delete the row",
                     file=table.name,
                     line=record.line,
                     field=key,

@@ -188,7 +188,10 @@ def _require(table: RowTable, *names: str) -> None:
     for name in names:
         if name not in table.columns:
             raise LabelError(
-                "there is no such column", f"there is {nearest(name, table.columns)}", file=table.name, field=name
+                "there is no such column",
+                f"there is {nearest(name, table.columns)}; --columns names others",
+                file=table.name,
+                field=name,
             )
     table.require(names)
 

@@ -47,6 +47,11 @@ def test_splits_that_cannot_be(train: list[str], valid: list[str], test: list[st
         split_by_group(FOUND, train, valid, test)
 
 
+def test_where_no_variant_names_a_gene_that_is_said() -> None:
+    with pytest.raises(LabelError, match=r"train=BRCA2: .* this gene; none names any; add a column or INFO key for it"):
+        split_by_group(labelled(("", 1), ("", 0)), ["BRCA2"], [], [])
+
+
 @pytest.fixture
 def reference(tmp_path: Path) -> Reference:
     path = tmp_path / "r.fa"
