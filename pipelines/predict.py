@@ -125,6 +125,8 @@ def answer(config: Config, model: SequenceModel, reference: Reference, device: t
         else:
             write_text(config.output, tsv_lines(answer_columns(model), blocks))
     print(f"{config.output}: {len(rows):,} sequences", file=sys.stderr)
+    if len(model.classes) == 2:
+        print(f"{model.classes[1]} is predicted from a probability of {model.threshold.item():.4g} on", file=sys.stderr)
     say_statuses(rows)
     return 0
 

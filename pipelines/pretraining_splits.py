@@ -43,7 +43,15 @@ def pretraining_splits(config: Config, genome: References) -> Splits:
     include = whole_contigs(genome) if config.regions is None else _from_bed(config, genome, config.regions)
     if config.valid_blocks:
         left = sequenced_regions(genome, subtract(include, [*valid, *test]))
-        valid += draw_blocks(left, config.block_size, config.valid_blocks, config.seed)
+        blocks = draw_blocks(left, config.block_size, config.valid_blocks, config.seed)
+        share = sum(block.length for block in blocks) / max(1, sum(region.length for region in left))
+        if not 0.75 <= share / config.valid_blocks <= 1.25:
+            print(
+                f"blocks of {config.block_size:,} bases hold out {share:.1%} instead of {config.valid_blocks:.1%}; "
+                "a smaller --block-size comes closer",
+                file=sys.stderr,
+            )
+        valid += blocks
     return Splits(include, valid, test)
 
 

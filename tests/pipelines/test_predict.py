@@ -74,6 +74,8 @@ def test_every_record_has_its_row(
     result = run_cli(*words, "--batch-size", 2)
     assert result.code == 0, result.err
     assert "  OK                           2\n" in result.err
+    told = f"yes is predicted from a probability of {model.threshold.item():.4g} on\n"
+    assert (told in result.err) == (len(classes) == 2)
     assert run_cli(*words, "-o", tmp_path / "o.parquet").code == 0
     typed = pq.read_table(tmp_path / "o.parquet").to_pylist()
     header, *rows = (line.split("\t") for line in result.out.splitlines())

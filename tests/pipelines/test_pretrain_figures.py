@@ -157,3 +157,18 @@ def test_a_validation_that_rose_again_is_told(
     assert (figures["6"] > figures["3"]) == rises
     told = f"validation was at its lowest, {figures['3']:.4f}, after 3 steps; the model is that of the last step"
     assert (told in result.err) == rises
+
+
+@pytest.mark.parametrize(("size", "told"), [(100_000, True), (60, False)])
+def test_blocks_that_hold_out_another_share_are_told(
+    run_cli: RunCli, reference: Path, tmp_path: Path, size: int, told: bool
+) -> None:
+    words = [word for word in SMALL if word not in ("--valid", "b:1-250", "c")]
+    blocks = ("--valid-blocks", 0.25, "--block-size", size)
+    result = run_cli("pretrain", "-r", reference, "-o", tmp_path / "run", *words, *blocks)
+    assert result.code == 0, result.err
+    held_out = sum(int(end) - int(start) for _, start, end in (
+        line.split("\t")[:3] for line in (tmp_path / "run" / "valid.bed").read_text().splitlines()
+    ))  # fmt: skip
+    assert (f"blocks of {size:,} bases hold out " in result.err) == told
+    assert (abs(held_out / 3000 - 0.25) > 0.05) == told
