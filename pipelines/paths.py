@@ -29,8 +29,8 @@ def check_paths(config: Any) -> None:
     """
     force, goes_on = getattr(config, "force", False), getattr(config, "resume", False)
     refuse_shared(config)
-    inputs = [(kind, str(located(path)) if kind != "file" else path) for kind, path in _paths(config, "reads")]
-    for kind, path in _paths(config, "writes"):
+    inputs = [(kind, str(located(path)) if kind != "file" else path) for _, kind, path in _paths(config, "reads")]
+    for _, kind, path in _paths(config, "writes"):
         if kind == "own":
             continue
         if kind != "run":
@@ -48,22 +48,17 @@ def check_paths(config: Any) -> None:
 
 def refuse_shared(config: Any) -> None:
     """Raises ConfigError where one file would be written twice, or over what is read."""
-    seen: dict[Path, str] = {}
-    for role in ("reads", "writes"):
-        for field in dataclasses.fields(config):
-            kind, value = field.metadata[role], getattr(config, field.name)
-            if kind is None or value in (None, "-") or (role == "reads" and kind != "file"):
-                continue
-            for path in value if isinstance(value, list) else [value]:
-                other = seen.setdefault(Path(path).resolve(), field.name)
-                if role == "writes" and other != field.name:
-                    raise ConfigError(f"{other} is the same file", "give another name", file=path, field=field.name)
+    seen = {Path(path).resolve(): name for name, kind, path in _paths(config, "reads") if kind == "file"}
+    for name, _, path in _paths(config, "writes"):
+        other = seen.setdefault(Path(path).resolve(), name)
+        if other != name:
+            raise ConfigError(f"{other} is the same file", "give another name", file=path, field=name)
 
 
-def _paths(config: Any, role: str) -> Iterator[tuple[str, str]]:
-    """Kind and path, but for what is not given and the standard streams."""
+def _paths(config: Any, role: str) -> Iterator[tuple[str, str, str]]:
+    """Option, kind and path, but for what is not given and the standard streams."""
     for field in dataclasses.fields(config):
         kind, value = field.metadata[role], getattr(config, field.name)
         if kind is not None and value is not None:
             paths = value if isinstance(value, list) else [value]
-            yield from ((kind, path) for path in paths if path != "-")
+            yield from ((field.name, kind, path) for path in paths if path != "-")

@@ -185,7 +185,7 @@ def run(config: Config) -> int:
             lowest, step = checkpoints.lowest
             print(
                 f"validation was at its lowest, {lowest:.4f}, after {step} steps; the model is that of the last step. "
-                f"Fewer --steps, or --model.dropout, may end lower",
+                "Fewer --steps, or --model.dropout, may end lower",
                 file=sys.stderr,
             )
         if task.rejected:

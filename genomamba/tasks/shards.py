@@ -29,7 +29,7 @@ def shard(model: LanguageModel, mesh: DeviceMesh, at_once: int = AT_ONCE) -> Non
 
     A model of up to ``at_once`` bytes is gathered as one, once per micro-batch. A larger one is gathered block by
     block, in the forward and again in the backward, so that few blocks are whole at a time; each of them costs Python
-    time in every step, whatever its size (`benchmarks/ddp.py` shows what is left of it).
+    time in every step, whatever its size.
 
     Args:
         model: changed in place.

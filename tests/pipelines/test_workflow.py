@@ -40,7 +40,7 @@ def test_from_the_bundled_data_to_scored_files(tmp_path: Path) -> None:
         "genomamba": f"{sys.executable} -m genomamba",
         "reference": "reference.fa.gz",
         "labelled": "clinvar.vcf",
-        "variants": {"brca1": "variants.vcf"},
+        "variants": {"own": "variants.vcf"},  # not the name of the example's, which must not come in
         "formats": ["vcf.gz", "parquet"],
         "pretrain": f"{SMALL_MODEL} --window 64 --batch-size 4 --steps 2 --validate-every 2"
         " --valid chr17:7670000-7672000",
@@ -56,12 +56,12 @@ def test_from_the_bundled_data_to_scored_files(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "results"
-    with VcfReader(tmp_path / "variants.vcf") as given, VcfReader(out / "scored" / "brca1.vcf.gz") as scored:
+    with VcfReader(tmp_path / "variants.vcf") as given, VcfReader(out / "scored" / "own.vcf.gz") as scored:
         wanted = [(record.contig, record.pos, record.id) for record in given]
         assert [(record.contig, record.pos, record.id) for record in scored] == wanted
-    table = pyarrow.parquet.read_table(out / "scored" / "brca1.parquet").to_pylist()
+    table = pyarrow.parquet.read_table(out / "scored" / "own.parquet").to_pylist()
     assert {row["id"] for row in table} == {identifier for _, _, identifier in wanted}
-    summaries = [json.loads((out / "scored" / f"brca1.{form}.json").read_text()) for form in ("vcf.gz", "parquet")]
+    summaries = [json.loads((out / "scored" / f"own.{form}.json").read_text()) for form in ("vcf.gz", "parquet")]
     assert summaries[0] == summaries[1]
     assert summaries[0]["records"] == len(wanted)
     assert "BRCA1" in (out / "report.html").read_text()
