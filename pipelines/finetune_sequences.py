@@ -123,9 +123,14 @@ MOST_CLASSES = 200
 def check_options(config: Config) -> None:
     """Raises ConfigError where options do not go together."""
     from genomamba.errors import ConfigError
+    from genomamba.pipelines.option_values import refuse_unread
     from genomamba.pipelines.pretrained_start import check_start
 
     check_start(config)
+    if config.head.pooling != "regions":
+        refuse_unread(config, "head.regions", "--head.pooling regions")
+    if config.model is None:
+        refuse_unread(config, "dropout", "-m (from scratch, --architecture.dropout)")
     for field in ("smoothing", "average", "dev_share", "dropout"):
         value = getattr(config, field)
         if value is not None and value >= 1:

@@ -198,8 +198,11 @@ def run(config: Config) -> int:
 def check(config: Config) -> None:
     """Raises ConfigError for options that contradict one another."""
     from genomamba.genome.alphabet import VOCAB_SIZE
+    from genomamba.pipelines.option_values import refuse_unread
 
     config.model.check_vocabulary(VOCAB_SIZE)
+    if config.objective != "masked" and not config.resume:  # a run that goes on keeps what it began with
+        refuse_unread(config, "masking", "--objective masked")
     if config.resume and config.force:
         raise ConfigError("--resume keeps the run folder and --force removes it", "give one of them", field="resume")
     if config.batch_size % (config.accumulate * config.devices):

@@ -17,6 +17,7 @@ import yaml
 from genomamba import __version__
 from genomamba.errors import ConfigError, OutputError
 from genomamba.files import whole_file
+from genomamba.pipelines.option_values import defaults, flat
 
 CONFIG, METRICS = "run.yaml", "metrics.csv"
 _VERSIONS = ("torch", "lightning", "numpy", "numba", "scikit-learn", "pysam")
@@ -100,8 +101,8 @@ def resume_run(folder: str, config: Any, free: frozenset[str]) -> Path:
     if not path.is_dir() or not any(path.iterdir()):
         return _begin(path, config)
     # An option that is younger than the run had its default.
-    then = _flat(_defaults(config)) | _flat(begun_with(folder))
-    now = _flat(dataclasses.asdict(config))
+    then = flat(defaults(config)) | flat(begun_with(folder))
+    now = flat(dataclasses.asdict(config))
     for key in sorted(then.keys() | now.keys()):
         if key not in free and then.get(key) != now.get(key):
             raise ConfigError(
@@ -127,27 +128,6 @@ def begun_with(folder: str) -> dict[str, Any]:
         return yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise OutputError(f"it is not a run to resume (no {CONFIG} that can be read)", "check -o", file=path) from error
-
-
-def _defaults(config: Any) -> dict[str, Any]:
-    """Of the options that have one."""
-    found = {}
-    for field in dataclasses.fields(config):
-        if field.default is not dataclasses.MISSING:
-            default = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        else:
-            continue
-        nested = dataclasses.is_dataclass(default) and not isinstance(default, type)
-        found[field.name] = dataclasses.asdict(default) if nested else default
-    return found
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix.removesuffix("."): tree}
-    return {name: leaf for key, value in tree.items() for name, leaf in _flat(value, f"{prefix}{key}.").items()}
 
 
 def check_free(folder: str, *, force: bool, inputs: Sequence[str | None] = ()) -> None:

@@ -75,6 +75,11 @@ def test_bad_rows_are_refused_by_line(run_cli: RunCli, tmp_path: Path, made: lis
         ("--architecture.vocab_size 3", "model.vocab_size=3: the alphabet has 12 ids; change it"),
         ("--lora.rank 0", "lora.rank=0: it must be at least 1"),
         ("--probe.trees 0", "probe.trees=0: it must be at least 1"),
+        ("--lora.rank 2", "lora.rank=2: it counts only with --method lora; give that too, or leave this out"),
+        ("-m shipped --method head --lora.targets [x_proj]", "lora.targets=['x_proj']: it counts only with --method l"),
+        ("--probe.kind boosting", "probe.kind=boosting: it counts only with --method probe; give that too, or leave"),
+        ("--head.regions 3", "head.regions=3: it counts only with --head.pooling regions; give that too, or leave"),
+        ("--dropout 0.1", "dropout=0.1: it counts only with -m (from scratch, --architecture.dropout); give that too"),
     ],
 )
 def test_options_that_cannot_be_are_named(
@@ -88,6 +93,22 @@ def test_options_that_cannot_be_are_named(
     assert result.err.removeprefix(f"{trained}/").startswith(line), result.err
     assert result.err.count("\n") == 1
     assert not (tmp_path / "m").exists()
+
+
+def test_a_saved_configuration_names_what_nothing_reads(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
+    """As it is by default that does no harm; anything else would be overlooked."""
+    saved = (trained / "model" / "run.yaml").read_text()
+    assert "  rank: 8\n" in saved
+    assert "  regions: 8\n" in saved
+    (tmp_path / "run.yaml").write_text(saved)
+    words = ("finetune", "sequences", "-c", tmp_path / "run.yaml", "-o", tmp_path / "m", "--epochs", 1)
+    assert run_cli(*words).code == 0
+    (tmp_path / "run.yaml").write_text(saved.replace("  rank: 8\n", "  rank: 2\n"))
+    result = run_cli(*words, "--force")
+    assert (result.code, result.err) == (
+        2,
+        "lora.rank=2: it counts only with --method lora; give that too, or leave this out\n",
+    )
 
 
 def test_sequences_without_a_base_are_left_out_and_counted(run_cli: RunCli, tmp_path: Path) -> None:

@@ -127,6 +127,18 @@ def test_windows_without_a_base_to_predict_teach_nothing_and_break_nothing(
     assert "windows with too many N's were passed over" in result.err
 
 
+def test_masking_is_of_masked_models(run_cli: RunCli, reference: Path, tmp_path: Path) -> None:
+    given = ("pretrain", "-r", reference, "-o", tmp_path / "run", *SMALL, "--masking.share", 0.2)
+    result = run_cli(*given)
+    assert (result.code, result.err) == (
+        2,
+        "masking.share=0.2: it counts only with --objective masked; give that too, or leave this out\n",
+    )
+    assert not (tmp_path / "run").exists()
+    result = run_cli(*given, "--objective", "masked")
+    assert result.code == 0, result.err
+
+
 def test_a_base_is_held_out_once(run_cli: RunCli, reference: Path, tmp_path: Path) -> None:  # 54
     result = run_cli("pretrain", "-r", reference, "-o", tmp_path / "run", *SMALL, "--test", "chrB:150-400")
     assert result.code == 2

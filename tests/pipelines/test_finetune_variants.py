@@ -149,6 +149,8 @@ def test_splits_by_contig_and_by_block(run_cli: RunCli, world: World, tmp_path: 
         ("--split-by column --split-column CLNSIG --train a --valid b", "train=a: no labelled variant has this CLNSIG"),
         ("--train AAA1 --valid BBB2 --method lora --lora.targets [q_proj]", "targets=q_proj: no Linear of that name"),
         ("--architecture.d_model 8", "architecture: a pretrained model has its own"),
+        ("--lora.rank 2", "lora.rank=2: it counts only with --method lora; give that too, or leave this out"),
+        ("--method lora --probe.trees 9", "probe.trees=9: it counts only with --method probe; give that too, or leav"),
         ("--train AAA1 --valid BBB2 --labels nowhere", "nowhere: no such file"),
     ],
 )

@@ -1,0 +1,51 @@
+"""A command's options by their dotted names: what they are, what they are by default, and those that nothing reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from genomamba.errors import ConfigError
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dictionaries: ``{"model": {"d_model": 8}}`` is ``{"model.d_model": 8}``."""
+    if not isinstance(tree, dict):
+        return {prefix.removesuffix("."): tree}
+    return {name: leaf for key, value in tree.items() for name, leaf in flat(value, f"{prefix}{key}.").items()}
+
+
+def defaults(config: Any) -> dict[str, Any]:
+    """Of the options that have one; groups are dictionaries."""
+    found = {}
+    for field in dataclasses.fields(config):
+        if field.default is not dataclasses.MISSING:
+            default = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        else:
+            continue
+        nested = dataclasses.is_dataclass(default) and not isinstance(default, type)
+        found[field.name] = dataclasses.asdict(default) if nested else default
+    return found
+
+
+def refuse_unread(config: Any, name: str, reader: str) -> None:
+    """For what only another option's value would make the command read.
+
+    A value that is the default is no wish: a ``run.yaml`` names every option.
+
+    Args:
+        config: of a command.
+        name: of an option, such as ``head.regions``, or of a group of them.
+        reader: the option with which it counts, such as ``--head.pooling regions``.
+
+    Raises:
+        ConfigError: it is not what it is by default.
+    """
+    usual = flat(defaults(config))
+    for key, value in flat(dataclasses.asdict(config)).items():
+        if (key == name or key.startswith(f"{name}.")) and value != usual[key]:
+            raise ConfigError(
+                f"it counts only with {reader}", "give that too, or leave this out", field=key, value=value
+            )
