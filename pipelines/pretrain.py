@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from genomamba.tasks.pretrain import PretrainTask
 
 
-# What may change when a run goes on: none of it has a say in the result, but that a GPU rounds other than a CPU.
+# What may change when a run goes on: none of it has a say in the training, but that a GPU rounds other than a CPU.
 # (The reference's content is checked.)
 FREE = frozenset(
     {
@@ -43,6 +43,7 @@ FREE = frozenset(
         "resume",
         "checkpoint_every",
         "keep",
+        "write",
         "step_log",
         "also_log",
         "cuda_graph",
@@ -107,6 +108,10 @@ class Config:
     )
     checkpoint_every: int | None = option("steps between checkpoints; when not given, as validations", None, at_least=1)
     keep: int = option("checkpoints kept, besides the best", 2, at_least=1)
+    write: Literal["last", "best"] = option(
+        "weights that the run folder gets: those of the last step, or of the step at which validation was lowest",
+        "last",
+    )
     also_log: AlsoLog = option("where figures go besides metrics.csv", "nothing")
     step_log: bool = option("write each step's exact loss and its windows to steps.tsv", False)
     model: ModelConfig = option("the architecture", ModelConfig())
@@ -140,6 +145,13 @@ def run(config: Config) -> int:
     config = with_initial_model(config)
     prepared = prepare(config)
     genome, splits, windows, task = prepared
+    if config.write == "best" and not len(windows.validation):
+        raise ConfigError(
+            "no step is the best where nothing is held out for validation",
+            "hold out regions by --valid, --valid-bed or --valid-blocks, or leave this out",
+            field="write",
+            value=config.write,
+        )
     held_out = {"valid": splits.valid, "test": splits.test}
     named = {name: intervals for name, intervals in held_out.items() if intervals}
     leaks = leak_report(genome, windows.training_regions, named, by_sequence=config.leak_check)
@@ -161,8 +173,11 @@ def run(config: Config) -> int:
         others = Ranks(config.devices, follow, config, folder, found and found._replace(damaged=[]))
         with StopSignals() as stop, explained(work(config, task), method(config), device), others:
             trainer, checkpoints = fit(config, prepared, folder, found, stop)
-        model = task.whole_model()
-        bits = checkpoints.figure
+        model, bits, step = task.whole_model(), checkpoints.figure, trainer.global_step
+        if config.write == "best":
+            assert checkpoints.lowest is not None  # there is validation, and it comes after the last step at the latest
+            bits, step = checkpoints.lowest
+            model.load_state_dict(checkpoints.best_weights())
         trained_on = sum(region.length for region in windows.training_regions)
         facts = {
             "reference": reference_facts(genome),
@@ -172,20 +187,22 @@ def run(config: Config) -> int:
             "leaks": leaks._asdict(),
             "window": config.window,
             "steps": trainer.global_step,
+            "weights_of_step": step,
             "valid_bits_per_base": bits,
         }
         write_regions(folder, windows.training_regions, splits.valid)
         save_model(model, folder, card=card(config, facts, model), provenance=provenance(config, **facts))
         figure = "no validation regions" if bits is None else f"{bits:.4f} bits per base on the validation regions"
-        print(
-            f"{folder}: {figure}, after {trainer.global_step} steps on {trained_on:,} bases of sequence",
-            file=sys.stderr,
-        )
+        of_all = "" if step == trainer.global_step else f" of {trainer.global_step}"
+        print(f"{folder}: {figure}, after {step}{of_all} steps on {trained_on:,} bases of sequence", file=sys.stderr)
+        if config.write == "best":
+            print(f"the model is that after {step} steps, where validation was at its lowest", file=sys.stderr)
         if bits is not None and checkpoints.lowest is not None and checkpoints.lowest[0] < bits:
-            lowest, step = checkpoints.lowest
+            lowest, lowest_step = checkpoints.lowest
             print(
-                f"validation was at its lowest, {lowest:.4f}, after {step} steps; the model is that of the last step. "
-                "Fewer --steps, or --model.dropout, may end lower",
+                f"validation was at its lowest, {lowest:.4f}, after {lowest_step} steps; the model is that of the last "
+                "step (--resume --write best puts that one in its place). Fewer --steps, or --model.dropout, may end "
+                "lower",
                 file=sys.stderr,
             )
         if task.rejected:
@@ -289,6 +306,10 @@ def card(config: Config, facts: dict, model: object) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     bits = facts["valid_bits_per_base"]
     started = f", from the weights of `{config.init}`" if config.init else ""
+    step = facts["weights_of_step"]
+    earlier = (
+        "" if step == facts["steps"] else f"\n  The weights are those after {step} steps, where validation was best."
+    )
     return f"""# {config.objective.capitalize()} language model
 
 {parameters:,} parameters ({config.model.layers}, d_model {config.model.d_model}, {config.model.n_layer} layers,
@@ -296,7 +317,7 @@ d_state {config.model.d_state}). One token is one base; ids are those of `genoma
 
 - Trained on {facts["trained_on_bases"]:,} bases of `{facts["reference"]["path"]}`
   (fingerprint `{facts["reference"]["fingerprint"]}`), {facts["steps"]} steps of {config.batch_size} windows of
-  {config.window} bases, seed {config.seed}{started}.
+  {config.window} bases, seed {config.seed}{started}.{earlier}
 - Held out for validation: {", ".join(facts["held_out"]["valid"]) or "nothing"};
   never seen: {", ".join(facts["held_out"]["test"]) or "nothing"}.
 - Validation: {"not measured" if bits is None else f"{bits:.4f} bits per base"}

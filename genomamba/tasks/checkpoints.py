@@ -74,6 +74,20 @@ class Checkpoints(Callback):
         """The figure that was best, and after how many steps."""
         return (self._best[0], self._best[1]) if self._best else None
 
+    def best_weights(self) -> dict[str, Tensor]:
+        """Of the model when the figure was best.
+
+        Raises:
+            CheckpointError: that checkpoint is gone or damaged.
+        """
+        path = _path(self.folder, self._best[1])
+        try:
+            weights = read_checkpoint(path)["state_dict"]
+        except CheckpointError as error:
+            remedy = "put it back and go on with --resume, or leave out --write best"
+            raise CheckpointError(error.problem, remedy, file=path) from error
+        return {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         del checkpoint["loops"]
         checkpoint[PROGRESS] = {
@@ -152,7 +166,7 @@ class Checkpoints(Callback):
             if isinstance(logger, MetricsLog):
                 logger.write()
         self.folder.mkdir(exist_ok=True)
-        trainer.save_checkpoint(self.folder / f"step-{now.step:09d}.ckpt")
+        trainer.save_checkpoint(_path(self.folder, now.step))
         self._saved = now
         if not trainer.is_global_zero:
             return
@@ -253,6 +267,10 @@ def _check_fits(
             "resume with the configuration that the run began with",
             file=path,
         )
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:09d}.ckpt"
 
 
 def _newest_first(folder: Path) -> list[tuple[int, Path]]:
