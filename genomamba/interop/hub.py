@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from genomamba.errors import CheckpointError
+from genomamba.model.pretrained import nearest_name
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -20,6 +21,8 @@ def check_source(source: str | PathLike[str]) -> None:
     """
     if Path(source).exists():
         return
+    if name := nearest_name(source):
+        raise CheckpointError("there is no such folder or file", f"the nearest name of a model is {name}", file=source)
     if not NAME.fullmatch(str(source)):
         raise CheckpointError("it is missing", "give a checkpoint's folder or file", file=source)
     if (folder := Path(source).parent).is_dir():  # a path with a typing error, more likely than a name

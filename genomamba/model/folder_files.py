@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from genomamba.errors import CheckpointError
+from genomamba.model.pretrained import nearest_name
 
 CONFIG, WEIGHTS, CARD, PROVENANCE = "config.json", "model.safetensors", "README.md", "provenance.json"
 FORMAT = 1
@@ -18,6 +19,8 @@ CAUSAL, MASKED, SEQUENCE, TOKEN, VARIANT = "causal_lm", "masked_lm", "sequence",
 
 def check_whole(folder: str | PathLike[str]) -> None:
     """Raises CheckpointError where a file is missing without which there is no model."""
+    if name := nearest_name(folder):
+        raise CheckpointError("there is no such folder", f"the nearest name of a model is {name}", file=folder)
     for name in (CONFIG, WEIGHTS):
         path = Path(folder) / name
         if not path.is_file():

@@ -16,6 +16,7 @@ from genomamba.pipelines.cli import COMMANDS
 MISSING = "no such file; check the path and its permissions"
 NO_MODEL = "it is missing; give -m a folder that `genomamba pretrain` or `finetune` wrote"
 NO_CHECKPOINT = "it is missing; give a checkpoint's folder or file"
+NEAREST = "the nearest name of a model is shipped"
 EXISTS = "the output exists; choose another -o, or pass --force to replace it"
 A_FILE = "it is a file, and a folder is to be made there; choose another -o"
 A_FOLDER = "it is a folder, and a file is to be written there; choose another -o"
@@ -78,6 +79,14 @@ CASES = [
     ("export -m {no} --to caduceus -o {new}", f"{{no}}: {NO_CHECKPOINT}"),
     ("report -m shipped -e {no} -o {new}", f"{{no}}: {MISSING}"),
     ("report -m shipped -e {bed} -o {new}", f"shipped: {NO_HEAD}; make {VARIANTS} -m shipped`"),
+    ("score -r {fa} -i {bed} -o {new} -m shiped", f"shiped: there is no such folder; {NEAREST}"),
+    ("predict -r {fa} -m shippped", f"shippped: there is no such folder; {NEAREST}"),
+    ("embed -r {fa} -b {bed} -o {new} -m Shipped", f"Shipped: there is no such folder or file; {NEAREST}"),
+    (
+        "pretrain -r {fa} -o {new} --init genomamba-small-v1",
+        f"genomamba-small-v1: there is no such folder or file; {NEAREST}",
+    ),
+    ("score -r {fa} -i {bed} -o {new} -m zipped", f"zipped/config.json: {NO_MODEL}"),
 ]
 
 

@@ -5,6 +5,7 @@ Its run folder lies beside this file, under the model's name, which ends with it
 
 from __future__ import annotations
 
+import difflib
 from os import PathLike
 from pathlib import Path
 
@@ -25,3 +26,10 @@ def version_of(folder: Path) -> int:
 def located(path: str | PathLike[str]) -> Path:
     """The folder that ``path`` means: that of the model that ships for `SHIPPED`, otherwise ``path`` itself."""
     return shipped_model() if str(path) == SHIPPED else Path(path)
+
+
+def nearest_name(path: str | PathLike[str]) -> str | None:
+    """The word for the model that ships, where ``path``, at which nothing is, looks like a slip for it."""
+    names = [SHIPPED, shipped_model().name]
+    slip = not Path(path).exists() and difflib.get_close_matches(str(path).lower(), names, n=1, cutoff=0.8)
+    return SHIPPED if slip else None
