@@ -17,7 +17,7 @@ class Status(StrEnum):
     """What became of one allele; the ``SKIP_`` ones have no score."""
 
     OK = "OK"
-    #: scored, but its window hangs over the contig's edge and is padded there
+    #: scored, but its window is cut where the contig ends
     EDGE = "EDGE"
     #: the reference has other bases than REF there
     SKIP_REF_MISMATCH = "SKIP_REF_MISMATCH"
