@@ -15,9 +15,9 @@ from genomamba.interop.loading import load_any_model
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import model_fingerprint
-from genomamba.model.pretrained import located
+from genomamba.model.pretrained import SHIPPED, located
 from genomamba.pipelines.run_folder import begun_with
-from genomamba.pipelines.shipped import model_folder
+from genomamba.pipelines.shipped import model_folder, tell_what_it_saw
 from genomamba.tasks.checkpoints import any_saved
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def with_initial_model(config: AnyConfig) -> AnyConfig:
         own = ModelConfig(**begun_with(config.output)["model"])
     else:
         folder = model_folder(config.init)
+        if config.init == SHIPPED:
+            tell_what_it_saw()
         model = load_any_model(folder)
         if not isinstance(model, CausalLM if config.objective == "causal" else MaskedLM):
             raise CheckpointError(

@@ -20,6 +20,22 @@ def model_folder(given: str) -> str:
     return str(folder)
 
 
+def tell_what_it_saw() -> None:
+    """Tells stderr what that model was trained on: sequence that it saw is no fair validation of what grows from it."""
+    from genomamba.pipelines.model_provenance import read_provenance
+
+    folder = located(SHIPPED)
+    made = read_provenance(str(folder))
+    used = made["configuration"]
+    named = ", ".join([*used["valid"], *used["test"]])
+    print(
+        f"it was trained on {made['trained_on_bases']:,} bases of {', '.join(used['reference'])} (regions in"
+        f" {folder / 'training.bed'}){f', without {named}' if named else ''}: other sequence that you hold out it may"
+        " have seen",
+        file=sys.stderr,
+    )
+
+
 def shipped_lines() -> list[tuple[str, str]]:
     """What `info` says of that model: its name and version, whether its weights are whole, and what made it."""
     from genomamba.model.folder import weights_fingerprint

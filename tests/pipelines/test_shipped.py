@@ -83,11 +83,24 @@ def test_its_training_genomes_do_not_ship(world: World, run_cli: RunCli, tmp_pat
     assert not (tmp_path / "out.tsv").exists()
 
 
+def shown_as_seen(err: str) -> tuple[str, Path]:
+    """The line that says what the model was trained on, and the BED that it names."""
+    (line,) = (line for line in err.splitlines() if line.startswith("it was trained on "))
+    return line, Path(line.partition("regions in ")[2].partition("), without")[0])
+
+
 def test_pretraining_goes_on_from_it(world: World, run_cli: RunCli, tmp_path: Path) -> None:
     words = ("pretrain", "-r", world.reference, "--init", "shipped", "--window", 32, "--batch-size", 2, "--steps", 1)
     still = run_cli(*words, "--optimizer.lr", 0, "-o", tmp_path / "still")
     assert still.code == 0, still.err
     assert SAID in still.err
+    seen, bed = shown_as_seen(still.err)
+    assert "scerevisiae_R64.fa.gz" in seen
+    regions = [line.split("\t") for line in bed.read_text().splitlines()]
+    assert f"{sum(int(end) - int(start) for _, start, end in regions):,} bases" in seen
+    contigs, held_out = {contig for contig, *_ in regions}, seen.partition("without ")[2].partition(": other")[0]
+    assert "hg38_gene_BRCA2" in held_out
+    assert not contigs & set(held_out.split(", "))
     moved = run_cli(*words, "-o", tmp_path / "moved")
     assert moved.code == 0, moved.err
     theirs = safetensors.numpy.load_file(FOLDER / "model.safetensors")
