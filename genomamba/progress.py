@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 _SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal
+_LOG_WIDTH = 1000  # there; rich would take 80, and cut what is longer
 
 
 class TimeColumn(ProgressColumn):
@@ -30,14 +31,17 @@ def progress_bar() -> Iterator[Progress]:
 
     Give ``note=`` to ``add_task``. On an error the bars vanish: its message stands alone.
     """
-    columns = (  # together they fit 80 characters
+    columns = (  # together they mostly fit 80 characters
         TextColumn("{task.description}"),
         BarColumn(bar_width=10),
         MofNCompleteColumn(),
         TimeColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH
+    progress = Progress(*columns, console=console, refresh_per_second=4)
     done = threading.Event()
     progress.start()
     if not progress.console.is_terminal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 import signal
 from collections import defaultdict
 from pathlib import Path
@@ -69,6 +70,15 @@ def test_validation_tells_contigs_and_strata_apart(run_cli: RunCli, reference: P
         bases, bits = table["6", contig, "all"]
         assert measured[contig][4] == str(bases)
         assert float(measured[contig][5]) == pytest.approx(bits, abs=1e-4)
+
+
+def test_the_line_in_a_log_is_whole(run_cli: RunCli, reference: Path, tmp_path: Path) -> None:
+    result = run_cli("pretrain", "-r", reference, "-o", tmp_path / "run", *SMALL, "--steps", 12)
+    assert result.code == 0, result.err
+    (line,) = (line for line in result.err.splitlines() if line.startswith("pretraining "))
+    figures = r"\d+/\d+ took \d:\d\d:\d\d +\d+\.\d\d Mbp/s train bits \d+\.\d\d valid bits \d+\.\d\d"
+    assert re.fullmatch(rf"pretraining \S+ +{figures} *", line), line
+    assert len(line) > 80
 
 
 def test_a_masked_model_has_the_same_table(run_cli: RunCli, reference: Path, tmp_path: Path) -> None:
