@@ -37,7 +37,10 @@ class Config:
 
 
 def run(config: Config) -> int:
-    from genomamba.errors import CheckpointError
+    from genomamba.pipelines.model_kind import check_causal
+
+    check_causal(config.model)  # before what takes seconds to import
+
     from genomamba.files import refuse_existing, whole_file
     from genomamba.model.backbone import CausalLM
     from genomamba.model.folder import load_model
@@ -56,8 +59,7 @@ def run(config: Config) -> int:
     device = resolve_device(config.device)
     config = replace(config, model=model_folder(config.model))
     model = load_model(config.model)
-    if not isinstance(model, CausalLM):
-        raise CheckpointError("it is not a causal language model", "give a run folder of `pretrain`", file=config.model)
+    assert isinstance(model, CausalLM)
     window = config.window or model_window(config.model)
     reference = open_reference(config.reference, rna=config.rna)
     placed = place_bed(config.regions, reference, edge=config.edge, contig_aliases=config.contig_aliases)

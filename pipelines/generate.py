@@ -58,7 +58,9 @@ def run(config: Config) -> int:
     model = load_any_model(config.model)
     if not isinstance(model, CausalLM):
         raise CheckpointError(
-            "it is no causal language model, so it draws nothing", "give a run folder of `pretrain`", file=config.model
+            "it is no causal language model, so it draws nothing",
+            "give a run folder of `pretrain --objective causal`, or -m shipped",
+            file=config.model,
         )
     records = fasta(config, model.to(device), device)
     if config.output == "-":

@@ -41,3 +41,25 @@ def check_head(given: str, wanted: str, *others: str) -> dict[str, Any]:
             file=given,
         )
     raise CheckpointError(f"it is {KINDS[kind]}, not {KINDS[wanted]}", f"give a run folder of `{command}`", file=given)
+
+
+def check_causal(given: str) -> None:
+    """For what only a model that reads in one direction can do: bits of each base given those before it.
+
+    Args:
+        given: what -m names.
+
+    Raises:
+        CheckpointError: the folder is not whole, or its model is of another kind.
+    """
+    kind = read_config(located(given))["task"]
+    if kind == MASKED:
+        raise CheckpointError(
+            f"it is {KINDS[kind]}, which looks both ways and has no likelihood of a region read from its start",
+            "measure its pseudo-likelihood by `genomamba likelihood`, with the same -r, -b and -m",
+            file=given,
+        )
+    if kind != CAUSAL and kind in KINDS:  # of others, reading the model says what is wrong
+        raise CheckpointError(
+            f"it is {KINDS[kind]}, which predicts no bases", "give the language model that it was made of", file=given
+        )

@@ -76,3 +76,26 @@ def test_a_causal_objective_refuses_a_model_that_looks_ahead(run_cli: RunCli, re
     assert result.code == 2
     assert result.err.startswith("model.bidirectional=True: a causal language model cannot look ahead; train a masked")
     assert not (tmp_path / "x").exists()
+
+
+def test_regions_are_measured_by_what_a_refusal_names(run_cli: RunCli, repeats: Path, tmp_path: Path) -> None:
+    run, bed = tmp_path / "run", tmp_path / "b.bed"
+    bed.write_text("b\t0\t200\n")
+    assert run_cli("pretrain", "-r", repeats, "-o", run, "--valid", "b", *WORDS.split(), "--steps", 1).code == 0
+    given = ("-r", repeats, "-b", bed, "-m", run)
+    result = run_cli("evaluate", "regions", *given)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"{run}: it is a masked language model, which looks both ways and has no likelihood of a region read from its "
+        "start; measure its pseudo-likelihood by `genomamba likelihood`, with the same -r, -b and -m\n"
+    )
+    result = run_cli("likelihood", *given)
+    assert result.code == 0, result.err
+    assert "1 regions: " in result.err.splitlines()[-1]
+    assert " bits per base over 200 bases" in result.err.splitlines()[-1]
+    result = run_cli("generate", "-m", run)
+    assert (result.code, result.err) == (
+        2,
+        f"{run}: it is no causal language model, so it draws nothing; "
+        "give a run folder of `pretrain --objective causal`, or -m shipped\n",
+    )

@@ -61,6 +61,10 @@ CASES = [
     ("evaluate sequences -i {bed} -m shipped --predictions {out}", f"{{out}}: {EXISTS}"),
     ("evaluate sequences -i {bed} -m shipped", f"shipped: {NO_HEAD}; make {SEQUENCES} -m shipped`"),
     ("evaluate regions -r {fa} -b {no}", f"{{no}}: {MISSING}"),
+    (
+        "evaluate regions -r {fa} -b {bed} -m {sequences}",
+        "{sequences}: it is a model of whole sequences, which predicts",
+    ),
     ("likelihood -r {no}", f"{{no}}: {MISSING}"),
     ("likelihood -r {fa} -o {no}/x.bw", "{no}/x.bw: there is no such folder to write it to; make the folder, or"),
     ("attribute -r {fa} --region x -m {no}", f"{{no}}: {NO_CHECKPOINT}"),
