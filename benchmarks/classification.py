@@ -167,8 +167,6 @@ def train(
         architecture=scratch_architecture(options.model) if start == "scratch" else ModelConfig(),
     )
     own = {name: value for name, value in own.items() if start == "scratch" or not name.startswith("architecture.")}
-    if own.get("head.pooling") != "regions":  # of a grid of poolings
-        own.pop("head.regions", None)
     began = time.perf_counter()
     if code := finetune_sequences.run(changed(config, own)):
         raise RuntimeError(f"finetune sequences ended with {code}")

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple, NoReturn
 
 from genomamba import __version__
 from genomamba.errors import ConfigError, GenoMambaError, Terminated
-from genomamba.pipelines.options import CommandParser, add_options, parse
+from genomamba.pipelines.option_values import refuse_unread
+from genomamba.pipelines.options import CommandParser, add_options, parse, typed
 from genomamba.pipelines.paths import check_paths
 
 
 class Command(NamedTuple):
-    module: str  # below genomamba.pipelines; it has `Config` and `run(config) -> exit code`
+    module: str  # below genomamba.pipelines; it has `Config` and `run(config) -> exit code`, and may have `unread`
     summary: str
 
 
@@ -99,6 +100,8 @@ def _run(words: list[str]) -> int:
         config = parse(parser, module.Config, words[len(name) :])
     except SystemExit as done:  # --help and --print_config
         return int(done.code or 0)
+    for option, reader in module.unread(config) if hasattr(module, "unread") else ():
+        refuse_unread(config, option, reader, typed(words[len(name) :]))
     check_paths(config)
     return int(module.run(config))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from genomamba.model.pretrained import SHIPPED
 from genomamba.pipelines.option import Reads, option
 from genomamba.pipelines.shipped import WHEN_NOT_GIVEN
+from genomamba.tasks.config import Method
 
 ContigAliases = Literal["none", "auto"]
 
@@ -41,6 +43,11 @@ def contig_aliases(only_where: str = "") -> Any:
 
 def max_mismatch_frac() -> Any:
     return option("refuse the input when REF disagrees in a larger share of alleles", 0.05, at_least=0, at_most=1)
+
+
+def other_methods(method: Method) -> Iterator[tuple[str, str]]:
+    """The groups of options of methods of fine-tuning that are not used, and what each counts with."""
+    yield from ((name, f"--method {name}") for name in ("lora", "probe") if name != method)
 
 
 def seed(of: str) -> Any:

@@ -9,6 +9,7 @@ training. Measure the model by `genomamba evaluate sequences`.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,6 +60,15 @@ class Config:
     probe: ProbeConfig = option("of --method probe", ProbeConfig())
     augment: AugmentConfig = option("what is done to training sequences", AugmentConfig())
     optimizer: OptimizerConfig = option("AdamW or Muon, and the schedule", OptimizerConfig(lr=1e-3))
+
+
+def unread(config: Config) -> Iterator[tuple[str, str]]:
+    """Options, and groups of them, that this configuration does not read, and what they count with."""
+    yield from common.other_methods(config.method)
+    if config.head.pooling != "regions":
+        yield "head.regions", "--head.pooling regions"
+    if config.model is None:
+        yield "dropout", "-m (from scratch, --architecture.dropout)"
 
 
 def run(config: Config) -> int:
@@ -123,14 +133,9 @@ MOST_CLASSES = 200
 def check_options(config: Config) -> None:
     """Raises ConfigError where options do not go together."""
     from genomamba.errors import ConfigError
-    from genomamba.pipelines.option_values import refuse_unread
     from genomamba.pipelines.pretrained_start import check_start
 
     check_start(config)
-    if config.head.pooling != "regions":
-        refuse_unread(config, "head.regions", "--head.pooling regions")
-    if config.model is None:
-        refuse_unread(config, "dropout", "-m (from scratch, --architecture.dropout)")
     for field in ("smoothing", "average", "dev_share", "dropout"):
         value = getattr(config, field)
         if value is not None and value >= 1:

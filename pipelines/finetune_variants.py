@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,6 +65,11 @@ class Config:
     lora: LoraConfig = option("of --method lora", LoraConfig())
     probe: ProbeConfig = option("of --method probe", ProbeConfig())
     optimizer: OptimizerConfig = option("AdamW or Muon, and the schedule", OptimizerConfig(lr=1e-3))
+
+
+def unread(config: Config) -> Iterator[tuple[str, str]]:
+    """Options, and groups of them, that this configuration does not read, and what they count with."""
+    return common.other_methods(config.method)
 
 
 def run(config: Config) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container
 from typing import Any
 
 from genomamba.errors import ConfigError
@@ -30,22 +31,23 @@ def defaults(config: Any) -> dict[str, Any]:
     return found
 
 
-def refuse_unread(config: Any, name: str, reader: str) -> None:
+def refuse_unread(config: Any, name: str, reader: str, typed: Container[str]) -> None:
     """For what only another option's value would make the command read.
 
-    A value that is the default is no wish: a ``run.yaml`` names every option.
+    In a file a value that is the default is no wish: a ``run.yaml`` names every option.
 
     Args:
         config: of a command.
         name: of an option, such as ``head.regions``, or of a group of them.
         reader: the option with which it counts, such as ``--head.pooling regions``.
+        typed: names of the options that stand on the command line itself.
 
     Raises:
-        ConfigError: it is not what it is by default.
+        ConfigError: it is not what it is by default, or was typed.
     """
     usual = flat(defaults(config))
     for key, value in flat(dataclasses.asdict(config)).items():
-        if (key == name or key.startswith(f"{name}.")) and value != usual[key]:
+        if (key == name or key.startswith(f"{name}.")) and (value != usual[key] or key in typed):
             raise ConfigError(
                 f"it counts only with {reader}", "give that too, or leave this out", field=key, value=value
             )

@@ -84,6 +84,11 @@ def parse(parser: CommandParser, config: type[T], argv: list[str]) -> T:
     return config(**{field.name: values[field.name] for field in dataclasses.fields(config)})  # type: ignore[arg-type]
 
 
+def typed(argv: Iterable[str]) -> set[str]:
+    """Dotted names of the options that stand on the command line itself, whatever is in files."""
+    return {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+
+
 def leaves(config: type, prefix: str = "") -> Iterator[str]:
     """Dotted names of every option and group of options."""
     hints = get_type_hints(config)

@@ -7,6 +7,7 @@ never shown. The run folder receives the model, metrics.csv and the resolved con
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -118,6 +119,12 @@ class Config:
     optimizer: OptimizerConfig = option("AdamW or Muon, and the schedule", OptimizerConfig())
 
 
+def unread(config: Config) -> Iterator[tuple[str, str]]:
+    """Options, and groups of them, that this configuration does not read, and what they count with."""
+    if config.objective != "masked" and not config.resume:  # a run that goes on keeps what it began with
+        yield "masking", "--objective masked"
+
+
 def run(config: Config) -> int:
     from genomamba.data.splits import leak_report
     from genomamba.model.folder import save_model
@@ -215,11 +222,8 @@ def run(config: Config) -> int:
 def check(config: Config) -> None:
     """Raises ConfigError for options that contradict one another."""
     from genomamba.genome.alphabet import VOCAB_SIZE
-    from genomamba.pipelines.option_values import refuse_unread
 
     config.model.check_vocabulary(VOCAB_SIZE)
-    if config.objective != "masked" and not config.resume:  # a run that goes on keeps what it began with
-        refuse_unread(config, "masking", "--objective masked")
     if config.resume and config.force:
         raise ConfigError("--resume keeps the run folder and --force removes it", "give one of them", field="resume")
     if config.batch_size % (config.accumulate * config.devices):

@@ -10,7 +10,6 @@ from genomamba.genome.alphabet import VOCAB_SIZE
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import load_model, weights_fingerprint
-from genomamba.pipelines.option_values import refuse_unread
 from genomamba.pipelines.shipped import model_folder
 from genomamba.tasks.config import Method
 
@@ -27,7 +26,7 @@ class StartOptions(Protocol):
 
 
 def check_start(options: StartOptions) -> None:
-    """Raises ConfigError where pretrained weights, architecture, method and its options do not go together."""
+    """Raises ConfigError where pretrained weights, architecture and method do not go together."""
     if options.model is None and options.method != "full":
         raise ConfigError(
             "without a pretrained model there is nothing to keep",
@@ -38,9 +37,6 @@ def check_start(options: StartOptions) -> None:
     if options.model is not None and options.architecture != ModelConfig():
         raise ConfigError("a pretrained model has its own", "leave out -m to train from scratch", field="architecture")
     options.architecture.check_vocabulary(VOCAB_SIZE)
-    for method in ("lora", "probe"):
-        if options.method != method:
-            refuse_unread(options, method, f"--method {method}")
 
 
 def load_pretrained(given: str) -> tuple[CausalLM | MaskedLM, dict[str, str]]:
