@@ -30,6 +30,7 @@ class CommandParser(jsonargparse.ArgumentParser):
 
     def __init__(self, *args: Any, known: Iterable[str] = (), **kwargs: Any) -> None:
         kwargs.setdefault("exit_on_error", False)
+        kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
         self.known = set(known)
 

@@ -76,6 +76,7 @@ def test_bad_rows_are_refused_by_line(run_cli: RunCli, tmp_path: Path, made: lis
         ("--lora.rank 0", "lora.rank=0: it must be at least 1"),
         ("--probe.trees 0", "probe.trees=0: it must be at least 1"),
         ("--lora.rank 8", "lora.rank=8: it counts only with --method lora; give that too, or leave this out"),
+        ("--head.regio=8", "--head.regio: unknown option; the nearest is --head.regions"),
         ("--head.regions=8", "head.regions=8: it counts only with --head.pooling regions; give that too, or leave"),
         ("--lora.rank 2", "lora.rank=2: it counts only with --method lora; give that too, or leave this out"),
         ("-m shipped --method head --lora.targets [x_proj]", "lora.targets=['x_proj']: it counts only with --method l"),
