@@ -36,6 +36,10 @@ from genomamba.pipelines.open_reference import open_reference
 
 METHODS = ("probe", "lora", "full", "scratch")
 NAMES = {"probe": "probe", "lora": "LoRA", "full": "full fine-tuning", "scratch": "from scratch"}
+LEGEND = (
+    "In a cell: the first seed's figure with its 95 % bootstrap interval where there are variants enough for one, "
+    "then mean ± standard deviation over seeds (how many). Within a class, the class alone scores an AUROC of 0.5.\n"
+)
 KEPT = ("variants", "positives", "overall", "zero_shot", "consequence_only", "within")
 
 
@@ -151,7 +155,13 @@ def tables(report: dict[str, Any]) -> str:
         return ""
     first = next(iter(runs.values()))[0]
     counts = f"{first['variants']:,} variants of {', '.join(report['genes'])}, {first['positives']:,} pathogenic"
-    parts = [f"All classes together: {counts}\n", *_table(runs, first, lambda run: run["overall"], None)]
+    genes = report["shared"]["made_with"]
+    train, valid, test = (" and ".join(genes[part]) for part in ("train", "valid", "test"))
+    parts = [
+        f"{train} train, {valid} chose learning rate and epoch, {test} test. {LEGEND}",
+        f"All classes together: {counts}\n",
+        *_table(runs, first, lambda run: run["overall"], None),
+    ]
     for place, row in enumerate(first["within"]):
         if row["AUROC"][0] is None:
             continue
