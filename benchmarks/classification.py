@@ -259,7 +259,7 @@ def compared(results: dict[str, Any], floor: dict[str, float]) -> str:
     words = [f"Pretrained above from scratch in {len(both) - len(lost)} of {len(both)} tasks" + _but(lost)]
     for start in ("pretrained", "scratch"):
         judged = [task for task in floor if (task, start) in means]
-        below = [task for task in judged if means[task, start] <= floor[task]]
+        below = [task for task in judged if means[task, start] <= 100 * floor[task]]
         what = {"pretrained": "pretrained", "scratch": "from scratch"}[start]
         words.append(f"{what} above the k-mer floor in {len(judged) - len(below)} of {len(judged)}" + _but(below))
     return "; ".join(words) + "."

@@ -115,3 +115,21 @@ def test_results_of_another_model_are_refused(program: Any, tmp_path: Path, monk
     (run / "model.safetensors").write_bytes(b"others")
     with pytest.raises(SystemExit, match="another model;"):
         program.main()
+
+
+def test_the_table_says_in_words_what_is_above_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    classification = importlib.import_module("classification")
+
+    def runs(*figures: float) -> dict[str, Any]:
+        return {"seeds": [{"test": {"MCC": [figure, None, None]}} for figure in figures]}
+
+    results = {
+        "helped": {"pretrained": runs(0.7, 0.5), "scratch": runs(0.59)},
+        "harmed": {"pretrained": runs(0.6), "scratch": runs(0.7)},
+        "half": {"pretrained": runs(0.4)},
+    }
+    assert classification.compared(results, {"helped": 0.595, "half": 0.41, "not run": 0.1}) == (
+        "Pretrained above from scratch in 1 of 2 tasks (not harmed); pretrained above the k-mer floor in 1 of 2 "
+        "(not half); from scratch above the k-mer floor in 0 of 1 (not helped)."
+    )
