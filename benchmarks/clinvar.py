@@ -38,7 +38,8 @@ METHODS = ("probe", "lora", "full", "scratch")
 NAMES = {"probe": "probe", "lora": "LoRA", "full": "full fine-tuning", "scratch": "from scratch"}
 LEGEND = (
     "In a cell: the first seed's figure with its 95 % bootstrap interval where there are variants enough for one, "
-    "then mean ± standard deviation over seeds (how many). Within a class, the class alone scores an AUROC of 0.5.\n"
+    "then mean ± standard deviation over seeds (how many); zero-shot and the probe, a regression on frozen features, "
+    "have nothing that a seed would change. Within a class, the class alone scores an AUROC of 0.5.\n"
 )
 KEPT = ("variants", "positives", "overall", "zero_shot", "consequence_only", "within")
 
