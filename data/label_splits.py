@@ -48,16 +48,22 @@ class Grouping:
             middle = (item.variant.start + item.variant.end) // 2
             reach = self.window // 2 + len(item.variant.ref) + len(item.variant.alt) + _ROLL
             blocks = {max(0, middle + by) // self.block_size for by in (-reach, reach)}
-            found = {self._block(item.variant.contig, block) for block in range(min(blocks), max(blocks) + 1)}
+            shares = {"valid_share": self.valid_share, "test_share": self.test_share}
+            found = {
+                split_of_block(item.variant.contig, block, seed=self.seed, **shares)
+                for block in range(min(blocks), max(blocks) + 1)
+            }
             return found.pop() if len(found) == 1 else ""
         return item.column(self.column if self.by == "column" else self.by)
 
-    def _block(self, contig: str, number: int) -> str:
-        digest = hashlib.blake2b(f"{self.seed} {contig} {number}".encode(), digest_size=8).digest()
-        draw = int.from_bytes(digest, "little") / 2**64
-        if draw < self.test_share:
-            return "test"
-        return "valid" if draw < self.test_share + self.valid_share else "train"
+
+def split_of_block(contig: str, number: int, *, seed: int, valid_share: float, test_share: float) -> str:
+    """train, valid or test, by a hash of the block's place and the seed."""
+    digest = hashlib.blake2b(f"{seed} {contig} {number}".encode(), digest_size=8).digest()
+    draw = int.from_bytes(digest, "little") / 2**64
+    if draw < test_share:
+        return "test"
+    return "valid" if draw < test_share + valid_share else "train"
 
 
 GENES = Grouping()

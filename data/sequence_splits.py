@@ -49,9 +49,7 @@ def split_sequences(
     Raises:
         LabelError: rows without a split beside rows with one, nothing to train on, or a leak.
     """
-    dropped: Counter[str] = Counter()
-    if found.no_base:
-        dropped["no base in it"] = len(found.no_base)
+    dropped: Counter[str] = Counter(found.left_out)
     by_split: dict[str, list[LabelledSequence]] = {name: [] for name in SPLITS}
     for item in found.items:
         by_split[item.split or "train"].append(item)

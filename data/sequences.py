@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ class LabelledSequence(NamedTuple):
         line: where it was read: line of a table or BED, number of a FASTA's record.
         strata: what stands in the columns that figures are to be split by.
         place: where a BED says that it stands.
+        gene: what the table says of it, empty where it has no such column.
     """
 
     ids: Ids
@@ -42,6 +43,7 @@ class LabelledSequence(NamedTuple):
     line: int
     strata: tuple[str, ...] = ()
     place: Interval | None = None
+    gene: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,19 @@ class LabelledSequences:
         source: name of the file.
         items: in file order.
         no_base: lines of sequences without a single A, C, G or T, which are left out.
+        at_edges: lines of those that were left out since they reach into a block of another split.
     """
 
     source: str
     items: list[LabelledSequence]
     no_base: list[int]
+    at_edges: list[int] = field(default_factory=list)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many are not among the items, and why."""
+        reasons = {"no base in it": len(self.no_base), "across the edge of two splits' blocks": len(self.at_edges)}
+        return {reason: count for reason, count in reasons.items() if count}
 
 
 class Columns(NamedTuple):
@@ -66,6 +76,7 @@ class Columns(NamedTuple):
     label: str = "label"
     split: str = "split"
     name: str = "name"
+    gene: str = "gene"
     strata: tuple[str, ...] = ()
 
 
@@ -89,7 +100,8 @@ def read_sequence_table(path: str | os.PathLike[str], columns: Columns, *, rna: 
             ids = _ids(row[columns.sequence], columns.sequence, table.name, line, rna=rna)
             label = _label(row[columns.label], columns.label, table.name, line)
             split = _split(row[columns.split], columns.split, table.name, line) if has_split else ""
-            yield LabelledSequence(ids, label, split, line, tuple(row[name] for name in columns.strata))
+            strata = tuple(row[name] for name in columns.strata)
+            yield LabelledSequence(ids, label, split, line, strata, gene=row.get(columns.gene, ""))
 
     return _collect(table.name, items())
 
@@ -134,7 +146,8 @@ def read_named_sequences(
             split = _split(row[columns.split], columns.split, table.name, at) if has_split else ""
             strata = tuple(row[column] for column in columns.strata)
             place = None if bed is None else interval
-            yield LabelledSequence(reference.ids(interval), label, split, line, strata, place)
+            gene = row.get(columns.gene, "")
+            yield LabelledSequence(reference.ids(interval), label, split, line, strata, place, gene)
 
     found = _collect(source, items())
     if left:

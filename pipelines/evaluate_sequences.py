@@ -1,8 +1,9 @@
 """Measure a model of whole sequences on labelled ones that it has not seen.
 
 Classes: MCC, AUROC, AUPRC, accuracy, F1, Brier score and calibration error; values: correlations and errors; each with
-a 95 % bootstrap interval, NA where it is not defined. Sequences that training or dev had, on either strand, are
-refused, or with --leaks drop left out; a sequence that stands in the input twice counts once.
+a 95 % bootstrap interval, NA where it is not defined. Where fine-tuning split by contigs, genes or blocks, those that
+it held out are measured. Sequences that training or dev had, on either strand, are refused, or with --leaks drop left
+out; a sequence that stands in the input twice counts once.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def run(config: Config) -> int:
     from genomamba.files import refuse_existing, whole_file
     from genomamba.model.folder import load_model, weights_fingerprint
     from genomamba.model.sequence_heads import SequenceModel
-    from genomamba.pipelines.sequence_input import load_sequences
+    from genomamba.pipelines.model_provenance import read_provenance
+    from genomamba.pipelines.sequence_input import in_their_splits, load_sequences
     from genomamba.scoring.sequences import SequenceScorer
     from genomamba.tasks.device import resolve_device
 
@@ -63,7 +65,8 @@ def run(config: Config) -> int:
     device = resolve_device(config.device)
     model = load_model(config.model)
     assert isinstance(model, SequenceModel)
-    found = load_sequences(config, tuple(config.strata))
+    made = read_provenance(config.model).get("configuration", {})
+    found = in_their_splits(load_sequences(config, tuple(config.strata)), made)
     items, left_out = measured(config, found, is_regression=model.is_regression)
     check_labels(items, model, found.source)
     scorer = SequenceScorer(model, batch_size=config.batch_size, device=device)
@@ -108,9 +111,12 @@ def measured(
     items = [item for item in found.items if item.split in ("test", "")]
     if not items:
         raise LabelError(
-            "no row is marked test", "mark some, or leave out the column", file=found.source, field="split"
+            "no row is marked test, and none is of a group that fine-tuning held out",
+            "mark some, or leave out the column",
+            file=found.source,
+            field="split",
         )
-    left_out = {"no base in it": len(found.no_base)} if found.no_base else {}
+    left_out = found.left_out
     items, repeated = once_each(items, regression=is_regression)
     new = unseen(items, load_seen(config.model), leaks=config.leaks, source=found.source)
     if len(new) < len(items):

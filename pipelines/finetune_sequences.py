@@ -1,13 +1,15 @@
 """Train a classifier, or a regression, of whole sequences: from a pretrained model, or from scratch.
 
-The input is a table with the columns sequence, label and split (train, dev, test), or FASTA or BED with --labels. The
-dev split chooses the epoch, the temperature and the threshold; where there is none, a share of train takes its place.
+The input is a table with the columns sequence, label and split (train, dev, test), or FASTA or BED with --labels;
+splits may be whole contigs, genes or blocks of the genome instead of a column. The dev split chooses the epoch, the
+temperature and the threshold; where there is none, a share of train takes its place.
 Splits that share a sequence or its reverse complement are refused, or with --leaks drop what is shared leaves
 training. Measure the model by `genomamba evaluate sequences`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +38,15 @@ class Config:
     task: Literal["classification", "regression"] = option("what labels are: names, or numbers", "classification")
     method: Method = option("train everything, the head, low-rank updates, or a probe of frozen features", "full")
     leaks: Literal["refuse", "drop"] = option("what happens to sequences that splits share", "refuse")
-    dev_share: float = option("share of train that becomes dev where the input has none", 0.1, at_least=0)
+    split_by: Literal["column", "contig", "gene", "block"] = option(
+        "what splits do not share: what the column split says, contigs or blocks of a BED's genome, or the column gene",
+        "column",
+    )
+    dev: list[str] = option("contigs or genes that choose epoch, calibration and threshold", [])
+    test: list[str] = option("contigs or genes held out for evaluate; all others train", [])
+    block_size: int = option("bases of a block of --split-by block", 1_000_000, at_least=1)
+    dev_share: float = option("share of train, or of blocks, that becomes dev where nothing else says", 0.1, at_least=0)
+    test_share: float = option("of blocks, held out for evaluate", 0.1, at_least=0)
     class_weights: Literal["none", "balanced"] = option("balanced: each class counts alike in training", "none")
     batch_size: int = option("sequences per step", 32, at_least=1)
     epochs: int = option("passes over the training sequences", 10, at_least=1)
@@ -67,6 +77,12 @@ def unread(config: Config) -> Iterator[tuple[str, str]]:
     yield from common.other_methods(config.method)
     if config.head.pooling != "regions":
         yield "head.regions", "--head.pooling regions"
+    if config.split_by not in ("contig", "gene"):
+        yield "dev", "--split-by contig or gene"
+        yield "test", "--split-by contig or gene"
+    if config.split_by != "block":
+        yield "block_size", "--split-by block"
+        yield "test_share", "--split-by block"
     if config.model is None:
         yield "dropout", "-m (from scratch, --architecture.dropout)"
 
@@ -79,7 +95,7 @@ def run(config: Config) -> int:
     from genomamba.model.folder import save_model
     from genomamba.pipelines.fit_sequences import fit, fit_frozen, set_scales
     from genomamba.pipelines.run_folder import check_free, new_run, provenance
-    from genomamba.pipelines.sequence_input import load_sequences, save_seen
+    from genomamba.pipelines.sequence_input import in_their_splits, load_sequences, save_seen
     from genomamba.tasks.device import resolve_device
 
     inputs = (config.input, config.model, config.labels, config.reference)
@@ -87,7 +103,7 @@ def run(config: Config) -> int:
     check_options(config)
     device = resolve_device(config.device)
     is_regression = config.task == "regression"
-    found = load_sequences(config)
+    found = in_their_splits(load_sequences(config), dataclasses.asdict(config))
     splits = split_sequences(
         found, leaks=config.leaks, dev_share=config.dev_share, seed=config.seed, regression=is_regression
     )
@@ -136,7 +152,7 @@ def check_options(config: Config) -> None:
     from genomamba.pipelines.pretrained_start import check_start
 
     check_start(config)
-    for field in ("smoothing", "average", "dev_share", "dropout"):
+    for field in ("smoothing", "average", "dev_share", "test_share", "dropout"):
         value = getattr(config, field)
         if value is not None and value >= 1:
             raise ConfigError("it must be below 1", "lower it", field=field, value=value)
@@ -169,8 +185,6 @@ def make_model(config: Config, classes: list[str]) -> tuple[SequenceModel, dict[
     Raises:
         CheckpointError: ``model`` is no language model.
     """
-    import dataclasses
-
     from genomamba.model.folder import initialise_backbone
     from genomamba.model.sequence_heads import SequenceModel
     from genomamba.pipelines.pretrained_start import load_pretrained

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from genomamba.data.sequence_groups import SequenceGrouping
 from genomamba.data.sequences import Columns, LabelledSequences, read_named_sequences, read_sequence_table
 from genomamba.errors import CheckpointError, ConfigError, LabelError
 from genomamba.files import whole_file
@@ -58,7 +60,7 @@ LABELS = "give --labels, a table of name and label"
 
 
 def _columns(words: list[str]) -> Columns:
-    known = ("sequence", "label", "split", "name")
+    known = ("sequence", "label", "split", "name", "gene")
     given: dict[str, Any] = {}
     for word in words:
         field, equals, column = word.partition("=")
@@ -68,6 +70,20 @@ def _columns(words: list[str]) -> Columns:
             )
         given[field] = column.lower()
     return Columns(**given)
+
+
+def in_their_splits(found: LabelledSequences, configuration: Mapping[str, Any]) -> LabelledSequences:
+    """The sequences in the splits that a run's configuration asks for: their column's, unless it names another way.
+
+    Raises:
+        LabelError: see `data.sequence_groups`.
+    """
+    by = configuration.get("split_by", "column")
+    if by == "column":
+        return found
+    dev, test = (tuple(configuration[name]) for name in ("dev", "test"))
+    of_blocks = {name: configuration[name] for name in ("block_size", "dev_share", "test_share", "seed")}
+    return SequenceGrouping(by, dev, test, **of_blocks).mark(found)
 
 
 def save_seen(folder: Path, keys: NDArray[np.uint64]) -> None:
