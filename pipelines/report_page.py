@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+import html
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from genomamba import __version__
 from genomamba.errors import UserError
 from genomamba.model.folder import PROVENANCE, weights_fingerprint
 from genomamba.pipelines.evaluate_variants import note
-from genomamba.pipelines.run_folder import METRICS
+from genomamba.pipelines.report_sources import Curve, Rows, finetuning_curve, pretraining, read_json
 
 INK, ACCENT, QUIET = "#1b2a33", "#0b7a75", "#9aa5ab"
 STYLE: dict[Any, Any] = {
@@ -44,11 +43,11 @@ def render(model_folder: str, evaluation_file: str) -> str:
     """The page as one string.
 
     Raises:
-        UserError: a file is missing or is not what its command writes.
+        UserError: a file of the classifier, or the evaluation, is missing or is not what its command writes.
     """
     folder = Path(model_folder)
-    provenance = _read_json(folder / PROVENANCE)
-    evaluation = _read_json(Path(evaluation_file))
+    provenance = read_json(folder / PROVENANCE)
+    evaluation = read_json(Path(evaluation_file))
     if "pretrained" not in provenance:
         raise UserError(
             "it is not a classifier's", "give the run folder of `finetune variants`", file=folder / PROVENANCE
@@ -59,17 +58,10 @@ def render(model_folder: str, evaluation_file: str) -> str:
             "run `genomamba evaluate variants -o` with it",
             file=evaluation_file,
         )
-    if provenance["pretrained"] is None:
-        raise UserError(
-            "the model was trained from scratch, and the page shows a pretraining",
-            "give one that was fine-tuned with -m",
-            file=folder / PROVENANCE,
-        )
-    pretrained = Path(provenance["pretrained"]["path"])
-    pretraining = _read_json(pretrained / PROVENANCE)
+    before = pretraining(provenance)
     pictures = {
-        "pretraining": _picture(lambda ax: _pretraining_curve(ax, _read_metrics(pretrained / METRICS))),
-        "finetuning": _picture(lambda ax: _finetuning_curve(ax, _read_metrics(folder / METRICS))),
+        "pretraining": _training_picture("pretraining", before.curve, _pretraining_curve),
+        "finetuning": _training_picture("fine-tuning", finetuning_curve(folder, provenance), _finetuning_curve),
         "roc": _picture(lambda ax: _roc(ax, evaluation)),
         "pr": _picture(lambda ax: _precision_recall(ax, evaluation)),
         "reliability": _picture(lambda ax: _reliability(ax, evaluation)),
@@ -81,7 +73,7 @@ def render(model_folder: str, evaluation_file: str) -> str:
     return environment.get_template("report.html.j2").render(
         version=__version__,
         provenance=provenance,
-        pretraining=pretraining,
+        pretraining=before,
         evaluation=evaluation,
         note=note(evaluation),
         pictures=pictures,
@@ -96,24 +88,17 @@ def format_figure(figure: list[float | None]) -> str:
     return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"it cannot be read ({error})", "give the file that the command wrote", file=path) from error
-
-
-def _read_metrics(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
-    except OSError as error:
-        raise UserError(f"it cannot be read ({error.strerror})", "keep the run folder whole", file=path) from error
-
-
-def _series(rows: list[dict[str, str]], name: str) -> tuple[list[int], list[float]]:
+def _series(rows: Rows, name: str) -> tuple[list[int], list[float]]:
     kept = [(int(row["step"]) + 1, float(row[name])) for row in rows if row.get(name)]
     return [step for step, _ in kept], [value for _, value in kept]
+
+
+def _training_picture(name: str, curve: Curve, draw: Callable[[Axes, Rows], None]) -> str:
+    """The curve, or a line that says why there is none."""
+    rows = curve.rows
+    if rows is None:
+        return f'<p class="lead">no curve of the {name}: {html.escape(curve.missing)}</p>'
+    return _picture(lambda axes: draw(axes, rows))
 
 
 def _picture(draw: Callable[[Axes], None]) -> str:
@@ -127,7 +112,7 @@ def _picture(draw: Callable[[Axes], None]) -> str:
     return text[text.index("<svg") :]
 
 
-def _pretraining_curve(axes: Axes, rows: list[dict[str, str]]) -> None:
+def _pretraining_curve(axes: Axes, rows: Rows) -> None:
     axes.plot(*_series(rows, "train_bits_per_base"), color=QUIET, linewidth=1, label="training")
     axes.plot(*_series(rows, "valid_bits_per_base"), color=ACCENT, marker="o", markersize=4, label="validation")
     axes.axhline(2, color=INK, linewidth=0.8, linestyle=":")
@@ -138,7 +123,7 @@ def _pretraining_curve(axes: Axes, rows: list[dict[str, str]]) -> None:
     axes.legend()
 
 
-def _finetuning_curve(axes: Axes, rows: list[dict[str, str]]) -> None:
+def _finetuning_curve(axes: Axes, rows: Rows) -> None:
     axes.plot(*_series(rows, "train_loss"), color=QUIET, linewidth=1, label="training loss")
     axes.plot(*_series(rows, "valid_loss"), color=INK, marker="o", markersize=4, label="validation loss")
     axes.plot(*_series(rows, "valid_auroc"), color=ACCENT, marker="s", markersize=4, label="validation AUROC")
