@@ -39,7 +39,13 @@ class Config:
     reference: str = option("FASTA that the region stands on", short="-r", reads="file")
     region: str = option("region such as chr1:1001-1200")
     model: str = common.any_model_or_shipped("language model or classifier")
-    output: str = option("TSV to write, a row per substitution; - is stdout", "-", short="-o", writes="file")
+    output: str = option(
+        "TSV to write, a row per substitution, by bgzip if .tsv.gz; - is stdout",
+        "-",
+        short="-o",
+        writes="file",
+        formats=common.TSV,
+    )
     logo: str | None = option(
         "picture of the sequence, each base as tall as it matters: .png, .svg or .pdf", None, writes="file"
     )
@@ -74,7 +80,8 @@ class Scorer(NamedTuple):
 
 
 def run(config: Config) -> int:
-    from genomamba.files import refuse_existing, whole_file
+    from genomamba.data.tracks import write_text
+    from genomamba.files import refuse_existing
     from genomamba.genome.interval import parse_region
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.progress import progress_bar
@@ -98,13 +105,11 @@ def run(config: Config) -> int:
     for at, ref, alt in substitutions(sequence):
         rows.append(f"{region.contig}\t{region.start + at + 1}\t{ref}\t{alt}\t{scores[at, 'ACGT'.index(alt)]:.6g}\n")
     with ExitStack() as together:  # one that fails leaves none in place
-        if config.output != "-":
-            temporary = together.enter_context(whole_file(config.output))
-            temporary.write_text("".join(rows), encoding="utf-8")
         draw(config, region, sequence, scores, scorer, together)
+        if config.output != "-":
+            write_text(config.output, rows)
     if config.output == "-":
-        sys.stdout.writelines(rows)
-        sys.stdout.flush()
+        write_text(config.output, rows)
     print(f"{region}: {len(rows) - 1:,} substitutions scored", file=sys.stderr)
     if left_out := sum(base not in "ACGT" for base in sequence):
         print(f"{region}: SKIP_NO_BASE {left_out}", file=sys.stderr)

@@ -12,6 +12,10 @@ from genomamba.tasks.config import Method
 
 ContigAliases = Literal["none", "auto"]
 
+#: of outputs; `data.tracks.write_text` compresses what ends in .gz
+TSV = (".tsv", ".tsv.gz")
+JSON = (".json",)
+
 
 def model_or_shipped(what: str, reads: Reads) -> Any:
     """``-m``; the model that ships when not given."""

@@ -24,7 +24,9 @@ class Config:
     reference: str = option("FASTA that the regions stand on", short="-r", reads="file")
     regions: str = option("BED file, plain, gzip or bgzip", short="-b", reads="file")
     model: str = common.model_or_shipped("run folder of `pretrain`", "model")
-    output: str = option("TSV to write; - is stdout", "-", short="-o", writes="file")
+    output: str = option(
+        "TSV to write, by bgzip if .tsv.gz; - is stdout", "-", short="-o", writes="file", formats=common.TSV
+    )
     edge: Edge = common.edge()
     contig_aliases: common.ContigAliases = common.contig_aliases()
     window: int | None = option("bases per window; the model's own when not given", None, at_least=2)
@@ -41,7 +43,8 @@ def run(config: Config) -> int:
 
     check_causal(config.model)  # before what takes seconds to import
 
-    from genomamba.files import refuse_existing, whole_file
+    from genomamba.data.tracks import write_text
+    from genomamba.files import refuse_existing
     from genomamba.model.backbone import CausalLM
     from genomamba.model.folder import load_model
     from genomamba.pipelines.bed_regions import place_bed, skipped
@@ -53,8 +56,7 @@ def run(config: Config) -> int:
     from genomamba.scoring.streaming import StreamingScorer
     from genomamba.tasks.device import resolve_device
 
-    to_stdout = config.output == "-"
-    if not to_stdout:
+    if config.output != "-":
         refuse_existing(config.output, force=config.force)
     device = resolve_device(config.device)
     config = replace(config, model=model_folder(config.model))
@@ -91,12 +93,7 @@ def run(config: Config) -> int:
                 figures = ("0", "NA", "SKIP_NO_BASES")
             others = next(beside).cells if more else []
         rows.append("\t".join((interval.contig, str(interval.start), str(interval.end), name, *figures, *others)))
-    table = "\n".join(rows) + "\n"
-    if to_stdout:
-        sys.stdout.write(table)
-    else:
-        with whole_file(config.output) as path:
-            path.write_text(table, encoding="utf-8")
+    write_text(config.output, (f"{row}\n" for row in rows))
     for reason, count in skipped(placed).items():
         print(f"{config.regions}: {reason} {count}", file=sys.stderr)
     total = f"{bits / bases:.4f} bits per base over {bases:,} bases" if bases else "no base to predict"

@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
 from genomamba.tasks.config import Device
 
@@ -30,8 +31,13 @@ if TYPE_CHECKING:
 class Config:
     input: str = option("table of sequence and label; FASTA or BED with --labels", short="-i", reads="file")
     model: str = option("run folder of `finetune sequences`", short="-m", reads="model")
-    output: str | None = option("JSON file for the figures", None, short="-o", writes="file")
-    predictions: str | None = option("TSV file for what is predicted of each sequence", None, writes="file")
+    output: str | None = option("JSON file for the figures", None, short="-o", writes="file", formats=common.JSON)
+    predictions: str | None = option(
+        "TSV file for what is predicted of each sequence, by bgzip if .tsv.gz",
+        None,
+        writes="file",
+        formats=common.TSV,
+    )
     labels: str | None = option("table of name and label, for FASTA and BED", None, reads="file")
     reference: str | None = option("FASTA that a BED stands on", None, short="-r", reads="file")
     columns: list[str] = option("other names of columns, such as label=y split=part", [])
@@ -51,6 +57,7 @@ def run(config: Config) -> int:
 
     from rich.console import Console
 
+    from genomamba.data.tracks import write_text
     from genomamba.files import refuse_existing, whole_file
     from genomamba.model.folder import load_model, weights_fingerprint
     from genomamba.model.sequence_heads import SequenceModel
@@ -83,8 +90,7 @@ def run(config: Config) -> int:
         with whole_file(config.output) as path:
             path.write_text(json.dumps(evaluation, indent=1) + "\n", encoding="utf-8")
     if config.predictions is not None:
-        with whole_file(config.predictions) as path:
-            path.write_text("".join(prediction_lines(model, items, answers)), encoding="utf-8")
+        write_text(config.predictions, prediction_lines(model, items, answers))
     for reason, count in left_out.items():
         print(f"{found.source}: left out {count:,} sequences, {reason}", file=sys.stderr)
     console = Console(width=WIDTH, soft_wrap=False)

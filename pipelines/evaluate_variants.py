@@ -29,7 +29,9 @@ class Config:
     reference: str = option("FASTA that the variants stand on", short="-r", reads="file")
     input: str = option("labelled VCF, or a table with chrom, pos, ref, alt, label", short="-i", reads="file")
     model: str = option("run folder of `finetune variants`", short="-m", reads="model")
-    output: str | None = option("JSON file for the figures and curves", None, short="-o", writes="file")
+    output: str | None = option(
+        "JSON file for the figures and curves", None, short="-o", writes="file", formats=common.JSON
+    )
     genes: list[str] = option(
         "genes (or contigs, or whatever the model was split by) to measure on; the model's own test split if not given",
         [],

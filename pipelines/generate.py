@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64  # sequences side by side; rows share a generator, so that another number gives other sequences
 LINE = 60
+FASTA = tuple(f".{name}{packed}" for name in ("fa", "fasta", "fna") for packed in ("", ".gz"))
 
 
 @dataclass(frozen=True)
 class Config:
     model: str = common.any_model_or_shipped("causal language model")
-    output: str = option("FASTA to write; - is stdout", "-", short="-o", writes="file")
+    output: str = option(
+        "FASTA to write, by bgzip if .fa.gz; - is stdout", "-", short="-o", writes="file", formats=FASTA
+    )
     count: int = option("sequences", 1, short="-n", at_least=1)
     length: int = option("bases to add to the prompt", 1000, short="-l", at_least=1)
     prompt: str | None = option("bases that every sequence begins with", None)
@@ -41,8 +44,9 @@ class Config:
 
 
 def run(config: Config) -> int:
+    from genomamba.data.tracks import write_text
     from genomamba.errors import CheckpointError, ConfigError
-    from genomamba.files import refuse_existing, whole_file
+    from genomamba.files import refuse_existing
     from genomamba.interop.loading import load_any_model
     from genomamba.model.backbone import CausalLM
     from genomamba.tasks.device import resolve_device
@@ -62,14 +66,9 @@ def run(config: Config) -> int:
             "give a run folder of `pretrain --objective causal`, or -m shipped",
             file=config.model,
         )
-    records = fasta(config, model.to(device), device)
+    write_text(config.output, fasta(config, model.to(device), device))
     if config.output == "-":
-        for record in records:
-            sys.stdout.write(record)
-        sys.stdout.flush()
         return 0
-    with whole_file(config.output) as path, path.open("w", encoding="ascii") as stream:
-        stream.writelines(records)
     print(f"{config.output}: {config.count:,} sequences", file=sys.stderr)
     return 0
 

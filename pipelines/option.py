@@ -21,6 +21,7 @@ def option(
     at_most: float | None = None,
     reads: Reads | None = None,
     writes: Writes | None = None,
+    formats: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field that is also a command-line option.
 
@@ -33,6 +34,7 @@ def option(
         at_most: the largest one.
         reads: the value is a path, or several, that must exist; `paths.check_paths` looks.
         writes: the value is a path that must not exist, but for ``--force``.
+        formats: extensions, one of which that path must have; any will do when not given.
     """
     metadata = {
         "help": help,
@@ -42,6 +44,7 @@ def option(
         "at_most": at_most,
         "reads": reads,
         "writes": writes,
+        "formats": formats,
     }
     if isinstance(default, list):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)

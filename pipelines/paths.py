@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from genomamba.data.compressed import check_there
-from genomamba.errors import ConfigError, UserError
+from genomamba.errors import ConfigError, OutputError, UserError
 from genomamba.files import refuse_existing
 from genomamba.interop.hub import check_source
 from genomamba.model.folder_files import check_whole
@@ -24,7 +24,8 @@ def check_paths(config: Any) -> None:
 
     Raises:
         ConfigError: an output is an input or another output.
-        OutputError: an output exists, without ``force``, or cannot be made where it is to be.
+        OutputError: an output exists, without ``force``, cannot be made where it is to be, or its extension is none
+            that the command writes.
         UserError: an input is missing.
     """
     force, goes_on = getattr(config, "force", False), getattr(config, "resume", False)
@@ -44,6 +45,17 @@ def check_paths(config: Any) -> None:
             check_whole(path)
         elif not goes_on:  # a run may no longer need what it started from
             check_source(path)
+    refuse_formats(config)
+
+
+def refuse_formats(config: Any) -> None:
+    """Raises OutputError where an output's extension, in any case of letters, is none that is written there."""
+    known = {field.name: field.metadata["formats"] for field in dataclasses.fields(config)}
+    for name, _, path in _paths(config, "writes"):
+        formats = known[name]
+        if formats and not path.lower().endswith(formats):
+            some = "one of " if len(formats) > 1 else ""
+            raise OutputError("the extension names no format", f"use {some}{', '.join(formats)}", file=path, field=name)
 
 
 def refuse_shared(config: Any) -> None:

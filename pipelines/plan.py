@@ -10,6 +10,7 @@ import json
 import sys
 from dataclasses import dataclass
 
+from genomamba.pipelines import common_options as common
 from genomamba.pipelines import pretrain
 from genomamba.pipelines.option import option
 
@@ -22,7 +23,7 @@ class Config(pretrain.Config):
     regions: str | None = option("not looked at", None)
     valid_bed: str | None = option("not looked at", None)
     test_bed: str | None = option("not looked at", None)
-    output: str = option("JSON to write; - is a table on stdout", "-", short="-o", writes="file")
+    output: str = option("JSON to write; - is a table on stdout", "-", short="-o", writes="file", formats=common.JSON)
     on: str | None = option(
         "a device whose costs are known, such as cpu or 'NVIDIA H200'; this one's if not given", None
     )

@@ -14,7 +14,7 @@ from genomamba.pipelines.option import option
 class Config:
     model: str = option("run folder of `genomamba finetune variants`", short="-m", reads="model")
     evaluation: str = option("JSON of `genomamba evaluate variants -o`", short="-e", reads="file")
-    output: str = option("HTML file to write", short="-o", writes="file")
+    output: str = option("HTML file to write", short="-o", writes="file", formats=(".html", ".htm"))
     force: bool = option("replace an existing file", False)
 
 

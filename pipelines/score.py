@@ -13,11 +13,14 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from genomamba.data.table_write import SUFFIXES
 from genomamba.errors import ConfigError
 from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
 from genomamba.pipelines.shipped import model_folder
 from genomamba.tasks.config import Device
+
+FORMATS = (".vcf", ".vcf.gz", ".bcf", *(f".{suffix}" for suffix in SUFFIXES), ".vcf.bgz")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Config:
         "stdout",
         short="-o",
         writes="own",
+        formats=FORMATS,
     )
     model: str = common.model_or_shipped("run folder of `pretrain` or `finetune variants`", "model")
     window: int | None = option(
@@ -58,7 +62,7 @@ class Config:
     ray_address: str | None = option("of a running Ray cluster; one is started here when not given", None)
     ray_actors: int | None = option("how many; one per CPU, or GPU, of the cluster when not given", None, at_least=1)
     workers: int = option("threads that read windows ahead", 0, short="-@", at_least=0)
-    summary: str | None = option("JSON file for the counts by status", None, writes="own")
+    summary: str | None = option("JSON file for the counts by status", None, writes="own", formats=common.JSON)
     resume: bool = option(
         "go on with what a stopped run left; the output is the same to the byte. One that is finished is refused as "
         "existing, unless with --force instead",
@@ -87,15 +91,12 @@ def run(config: Config) -> int:
         scorer_options,
         write_scores,
     )
-    from genomamba.pipelines.score_output import check_format
     from genomamba.pipelines.score_summary import Counts
     from genomamba.pipelines.shards import Shards
     from genomamba.scoring.variants import VariantScorer
     from genomamba.tasks.device import resolve_device
 
     to_stdout = config.output == "-"
-    if not to_stdout:
-        check_format(config.output)
     device = resolve_device(config.device)
     devices = each_device(config.devices, device)
     config = replace(config, model=model_folder(config.model))

@@ -9,10 +9,9 @@ from types import TracebackType
 from typing import NamedTuple, Protocol
 
 from genomamba import __version__
-from genomamba.data.table_write import SUFFIXES, TableWriter, table_format
+from genomamba.data.table_write import TableWriter, table_format
 from genomamba.data.vcf import VcfRecord
-from genomamba.data.vcf_write import VcfWriter, output_format
-from genomamba.errors import OutputError
+from genomamba.data.vcf_write import VcfWriter
 from genomamba.scoring.distances import Distances
 from genomamba.scoring.records import AlleleScore
 from genomamba.scoring.variants import VariantScore
@@ -54,18 +53,6 @@ class ScoreOutput(Protocol):
         """What the user should hear about the file once it is closed."""
 
     def write(self, record: VcfRecord, alleles: Sequence[AlleleScore]) -> None: ...
-
-
-def check_format(path: str) -> None:
-    """Raises OutputError where a path's extension names neither a variant file nor a table."""
-    if table_format(path) is not None:
-        return
-    try:
-        output_format(path)
-    except OutputError as error:
-        raise OutputError(
-            "the extension names no format", f"use one of .vcf, .vcf.gz, .bcf, .{', .'.join(SUFFIXES)}", file=path
-        ) from error
 
 
 def open_output(

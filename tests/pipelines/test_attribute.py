@@ -89,13 +89,13 @@ def test_pictures_and_a_base_that_is_none(world: World, run_cli: RunCli, tmp_pat
 def test_all_files_appear_or_none(
     world: World, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    write, draw = Path.write_text, Figure.savefig
+    begin, draw = Path.open, Figure.savefig
 
     def full(path: object) -> None:
         if Path(str(path)).name.startswith(f".{failing}."):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", lambda path, *args, **more: (full(path), write(path, *args, **more))[1])
+    monkeypatch.setattr(Path, "open", lambda path, *args, **more: (full(path), begin(path, *args, **more))[1])
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **more: (full(path), draw(self, path, **more))[1])
     words = ("attribute", "-r", world.reference, "-m", world.pretrained, "--region", "chrA:5001-5008", "--window", 20)
     names = {"-o": "t.tsv", "--logo": "logo.png", "--heatmap": "map.svg"}

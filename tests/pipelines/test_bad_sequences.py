@@ -201,8 +201,8 @@ def test_damaged_folders_are_refused(run_cli: RunCli, trained: Path, tmp_path: P
 
 
 def test_outputs_that_exist_are_refused_and_replaced_with_force(run_cli: RunCli, trained: Path, tmp_path: Path) -> None:
-    for name in ("-o", "--predictions"):
-        path = tmp_path / "x"
+    for name, file in (("-o", "x.json"), ("--predictions", "x.tsv")):
+        path = tmp_path / file
         path.write_text("old")
         words = ("evaluate", "sequences", "-i", trained / "table.csv", "-m", trained / "model", "--device", "cpu")
         result = run_cli(*words, name, path)

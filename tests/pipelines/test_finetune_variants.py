@@ -266,7 +266,7 @@ def test_files_that_cannot_be_used_are_refused(
 ) -> None:
     source = tmp_path / "odd.vcf"
     source.write_text(damage(world.labelled.read_text()))
-    given = ("-r", world.reference, "-i", source, "-o", tmp_path / "out")
+    given = ("-r", world.reference, "-i", source, "-o", tmp_path / "out.json")
     more = ("-m", world.pretrained, *GENES) if command == "finetune" else ("-m", world.classifier)
     result = run_cli(command, "variants", *given, *more)
     assert (result.code, result.out) == (2, "")

@@ -21,10 +21,11 @@ EXISTS = "the output exists; choose another -o, or pass --force to replace it"
 A_FILE = "it is a file, and a folder is to be made there; choose another -o"
 A_FOLDER = "it is a folder, and a file is to be written there; choose another -o"
 NOT_EMPTY = "the folder exists and is not empty; choose another -o, or pass --force to replace it"
+UNKNOWN = "the extension names no format; use"
 NO_HEAD = "it is a causal language model, which has no classification head"
 SEQUENCES = "a model of whole sequences of it by `genomamba finetune sequences"
 VARIANTS = "a variant classifier of it by `genomamba finetune variants"
-# {sequences} is what config.json and an empty file of weights make a model of whole sequences; {tsv} is a file.
+# {sequences} is what config.json and an empty file of weights make a model of whole sequences. {tsv}, {json}: files.
 # {no} is in no folder; {fa} and {bed} are files, {out} is one too, {run} a folder with something in it, {new} nothing.
 CASES = [
     ("index {no}", f"{{no}}: {MISSING}"),
@@ -48,7 +49,7 @@ CASES = [
     ("score -r {fa} -i {no} -o {new}", f"{{no}}: {MISSING}"),
     ("score -r {fa} -i - -m {no} -o -", f"{{no}}/config.json: {NO_MODEL}"),
     ("score -r {fa} -i {bed} -o {out}", f"{{out}}: {EXISTS}"),
-    ("score -r {fa} -i {bed} -o - --summary {out}", f"{{out}}: {EXISTS}"),
+    ("score -r {fa} -i {bed} -o - --summary {json}", f"{{json}}: {EXISTS}"),
     ("score -r {fa} -i {bed} -o {new} --summary {new}", "{new}: summary: output is the same file; give another name"),
     ("score -r {fa} -i {bed} -o {bed} --force", "{bed}: output: input is the same file; give another name"),
     (
@@ -72,7 +73,7 @@ CASES = [
     ("embed -r {fa} -b {no} -o {new}", f"{{no}}: {MISSING}"),
     ("generate -o {out}", f"{{out}}: {EXISTS}"),
     ("attribute -r {fa} --region x -o {run} --force", f"{{run}}: {A_FOLDER}"),
-    ("score -r {fa} -i {bed} -o {run} --force", f"{{run}}: {A_FOLDER}"),
+    ("score -r {fa} -i {bed} -o {folder}/d.tsv --force", f"{{folder}}/d.tsv: {A_FOLDER}"),
     ("predict -r {fa} -m {sequences} -o {folder}/d.tsv", f"{{folder}}/d.tsv: {A_FOLDER}"),
     ("export -m shipped --to caduceus -o {run}", f"{{run}}: {EXISTS}"),
     ("export -m shipped --to caduceus -o {out} --force", f"{{out}}: {A_FILE}"),
@@ -82,7 +83,7 @@ CASES = [
     ("import {run} -o {new} --original-config {no}", f"{{no}}: {MISSING}"),
     ("export -m {no} --to caduceus -o {new}", f"{{no}}: {NO_CHECKPOINT}"),
     ("report -m shipped -e {no} -o {new}", f"{{no}}: {MISSING}"),
-    ("report -m shipped -e {bed} -o {new}", f"shipped: {NO_HEAD}; make {VARIANTS} -m shipped`"),
+    ("report -m shipped -e {bed} -o {new}.html", f"shipped: {NO_HEAD}; make {VARIANTS} -m shipped`"),
     ("score -r {fa} -i {bed} -o {new} -m shiped", f"shiped: there is no such folder; {NEAREST}"),
     ("predict -r {fa} -m shippped", f"shippped: there is no such folder; {NEAREST}"),
     ("embed -r {fa} -b {bed} -o {new} -m Shipped", f"Shipped: there is no such folder or file; {NEAREST}"),
@@ -91,6 +92,23 @@ CASES = [
         f"genomamba-small-v1: there is no such folder or file; {NEAREST}",
     ),
     ("score -r {fa} -i {bed} -o {new} -m zipped", f"zipped/config.json: {NO_MODEL}"),
+    (
+        "score -r {fa} -i {bed} -o {new}.txt",
+        f"{{new}}.txt: output: {UNKNOWN} one of .vcf, .vcf.gz, .bcf",
+    ),
+    ("score -r {fa} -i {bed} -o - --summary {new}.tsv", f"{{new}}.tsv: summary: {UNKNOWN} .json"),
+    ("attribute -r {fa} --region x -o {new}.parquet", f"{{new}}.parquet: output: {UNKNOWN} one of .tsv, .tsv.gz"),
+    ("evaluate regions -r {fa} -b {bed} -o {new}.parquet", f"{{new}}.parquet: output: {UNKNOWN} one of .tsv, .tsv.gz"),
+    ("evaluate regions -r {fa} -b {bed} -o {new}", f"{{new}}: output: {UNKNOWN} one of .tsv, .tsv.gz"),
+    ("evaluate variants -r {fa} -i {bed} -m {sequences} -o {new}.tsv", f"{{new}}.tsv: output: {UNKNOWN} .json"),
+    ("evaluate sequences -i {bed} -m {sequences} -o {new}.csv", f"{{new}}.csv: output: {UNKNOWN} .json"),
+    (
+        "evaluate sequences -i {bed} -m {sequences} --predictions {new}.parquet",
+        f"{{new}}.parquet: predictions: {UNKNOWN} one of .tsv, .tsv.gz",
+    ),
+    ("generate -o {new}.parquet", f"{{new}}.parquet: output: {UNKNOWN} one of .fa, .fa.gz, .fasta"),
+    ("plan -o {new}.tsv", f"{{new}}.tsv: output: {UNKNOWN} .json"),
+    ("report -m {sequences} -e {bed} -o {new}.png", f"{{new}}.png: output: {UNKNOWN} one of .html, .htm"),
 ]
 
 
@@ -106,6 +124,7 @@ def test_a_path_that_is_missing_or_taken_is_told_before_torch_is_imported(tmp_pa
     names = {
         "sequences": "classes",
         "tsv": "t.tsv",
+        "json": "j.json",
         "fa": "g.fa",
         "bed": "b.bed",
         "out": "o.tsv",
@@ -115,7 +134,7 @@ def test_a_path_that_is_missing_or_taken_is_told_before_torch_is_imported(tmp_pa
     }
     places = {name: str(folder / file) for name, file in names.items()} | {"folder": str(folder)}
     (folder / "run" / "x").write_text("x")
-    for name in ("fa", "bed", "out", "tsv"):
+    for name in ("fa", "bed", "out", "tsv", "json"):
         Path(places[name]).write_text("x")
     (folder / "classes").mkdir()
     (folder / "d.tsv").mkdir()
