@@ -44,6 +44,7 @@ class Config:
         "-",
         short="-o",
         writes="file",
+        stdout=True,
         formats=common.TSV,
     )
     logo: str | None = option(

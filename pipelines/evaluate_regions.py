@@ -25,7 +25,12 @@ class Config:
     regions: str = option("BED file, plain, gzip or bgzip", short="-b", reads="file")
     model: str = common.model_or_shipped("run folder of `pretrain`", "model")
     output: str = option(
-        "TSV to write, by bgzip if .tsv.gz; - is stdout", "-", short="-o", writes="file", formats=common.TSV
+        "TSV to write, by bgzip if .tsv.gz; - is stdout",
+        "-",
+        short="-o",
+        writes="file",
+        stdout=True,
+        formats=common.TSV,
     )
     edge: Edge = common.edge()
     contig_aliases: common.ContigAliases = common.contig_aliases()

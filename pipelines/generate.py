@@ -30,7 +30,7 @@ FASTA = tuple(f".{name}{packed}" for name in ("fa", "fasta", "fna") for packed i
 class Config:
     model: str = common.any_model_or_shipped("causal language model")
     output: str = option(
-        "FASTA to write, by bgzip if .fa.gz; - is stdout", "-", short="-o", writes="file", formats=FASTA
+        "FASTA to write, by bgzip if .fa.gz; - is stdout", "-", short="-o", writes="file", stdout=True, formats=FASTA
     )
     count: int = option("sequences", 1, short="-n", at_least=1)
     length: int = option("bases to add to the prompt", 1000, short="-l", at_least=1)

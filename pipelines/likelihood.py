@@ -32,7 +32,11 @@ class Config:
     reference: str = option("FASTA that is to be measured", short="-r", reads="file")
     model: str = common.any_model_or_shipped("language model")
     output: str = option(
-        ".bw, .bedgraph, .tsv, the last two also with .gz; - is bedGraph on stdout", "-", short="-o", writes="file"
+        ".bw, .bedgraph, .tsv, the last two also with .gz; - is bedGraph on stdout",
+        "-",
+        short="-o",
+        writes="file",
+        stdout=True,
     )
     regions: str | None = common.bed_of_regions("whole contigs")
     region: list[str] = common.named_regions()

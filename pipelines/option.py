@@ -22,6 +22,7 @@ def option(
     reads: Reads | None = None,
     writes: Writes | None = None,
     formats: tuple[str, ...] = (),
+    stdout: bool = False,
 ) -> Any:
     """A dataclass field that is also a command-line option.
 
@@ -35,6 +36,7 @@ def option(
         reads: the value is a path, or several, that must exist; `paths.check_paths` looks.
         writes: the value is a path that must not exist, but for ``--force``.
         formats: extensions, one of which that path must have; any will do when not given.
+        stdout: whether ``-`` may stand for that path; it is refused otherwise.
     """
     metadata = {
         "help": help,
@@ -45,6 +47,7 @@ def option(
         "reads": reads,
         "writes": writes,
         "formats": formats,
+        "stdout": stdout,
     }
     if isinstance(default, list):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)

@@ -23,12 +23,13 @@ def check_paths(config: Any) -> None:
         config: of a command; `option` says which of its fields are paths.
 
     Raises:
-        ConfigError: an output is an input or another output.
+        ConfigError: an output is an input or another output, or ``-`` where nothing is written to stdout.
         OutputError: an output exists, without ``force``, cannot be made where it is to be, or its extension is none
             that the command writes.
         UserError: an input is missing.
     """
     force, goes_on = getattr(config, "force", False), getattr(config, "resume", False)
+    refuse_stdout(config)
     refuse_shared(config)
     inputs = [(kind, str(located(path)) if kind != "file" else path) for _, kind, path in _paths(config, "reads")]
     for _, kind, path in _paths(config, "writes"):
@@ -56,6 +57,13 @@ def refuse_formats(config: Any) -> None:
         if formats and not path.lower().endswith(formats):
             some = "one of " if len(formats) > 1 else ""
             raise OutputError("the extension names no format", f"use {some}{', '.join(formats)}", file=path, field=name)
+
+
+def refuse_stdout(config: Any) -> None:
+    """Raises ConfigError where ``-`` is given for an output that does not go to stdout, which may hold another."""
+    for field in dataclasses.fields(config):
+        if field.metadata["writes"] is not None and not field.metadata["stdout"] and getattr(config, field.name) == "-":
+            raise ConfigError("it is not written to stdout", "give a path", field=field.name, value="-")
 
 
 def refuse_shared(config: Any) -> None:

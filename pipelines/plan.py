@@ -23,7 +23,9 @@ class Config(pretrain.Config):
     regions: str | None = option("not looked at", None)
     valid_bed: str | None = option("not looked at", None)
     test_bed: str | None = option("not looked at", None)
-    output: str = option("JSON to write; - is a table on stdout", "-", short="-o", writes="file", formats=common.JSON)
+    output: str = option(
+        "JSON to write; - is a table on stdout", "-", short="-o", writes="file", stdout=True, formats=common.JSON
+    )
     on: str | None = option(
         "a device whose costs are known, such as cpu or 'NVIDIA H200'; this one's if not given", None
     )

@@ -14,22 +14,25 @@ from genomamba.pipelines.option import option
 class Config:
     model: str = option("run folder of `genomamba finetune variants`", short="-m", reads="model")
     evaluation: str = option("JSON of `genomamba evaluate variants -o`", short="-e", reads="file")
-    output: str = option("HTML file to write", short="-o", writes="file", formats=(".html", ".htm"))
+    output: str = option(
+        "HTML file to write; - is stdout", short="-o", writes="file", stdout=True, formats=(".html", ".htm")
+    )
     force: bool = option("replace an existing file", False)
 
 
 def run(config: Config) -> int:
-    from genomamba.files import refuse_existing, whole_file
     from genomamba.model.folder_files import VARIANT
     from genomamba.pipelines.model_kind import check_head
 
     check_head(config.model, VARIANT)  # before what takes seconds to import
 
+    from genomamba.data.tracks import write_text
+    from genomamba.files import refuse_existing
     from genomamba.pipelines.report_page import render
 
-    refuse_existing(config.output, force=config.force)
-    page = render(config.model, config.evaluation)
-    with whole_file(config.output) as path:
-        path.write_text(page, encoding="utf-8")
-    print(config.output)
+    if config.output != "-":
+        refuse_existing(config.output, force=config.force)
+    write_text(config.output, [render(config.model, config.evaluation)])
+    if config.output != "-":
+        print(config.output)
     return 0

@@ -33,6 +33,7 @@ class Config:
         short="-o",
         writes="own",
         formats=FORMATS,
+        stdout=True,
     )
     model: str = common.model_or_shipped("run folder of `pretrain` or `finetune variants`", "model")
     window: int | None = option(

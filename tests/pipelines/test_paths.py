@@ -22,6 +22,7 @@ A_FILE = "it is a file, and a folder is to be made there; choose another -o"
 A_FOLDER = "it is a folder, and a file is to be written there; choose another -o"
 NOT_EMPTY = "the folder exists and is not empty; choose another -o, or pass --force to replace it"
 UNKNOWN = "the extension names no format; use"
+NO_STDOUT = "it is not written to stdout; give a path"
 NO_HEAD = "it is a causal language model, which has no classification head"
 SEQUENCES = "a model of whole sequences of it by `genomamba finetune sequences"
 VARIANTS = "a variant classifier of it by `genomamba finetune variants"
@@ -108,6 +109,14 @@ CASES = [
     ),
     ("generate -o {new}.parquet", f"{{new}}.parquet: output: {UNKNOWN} one of .fa, .fa.gz, .fasta"),
     ("plan -o {new}.tsv", f"{{new}}.tsv: output: {UNKNOWN} .json"),
+    ("evaluate variants -r {fa} -i {bed} -m {sequences} -o -", f"output=-: {NO_STDOUT}"),
+    ("evaluate sequences -i {bed} -m {sequences} -o -", f"output=-: {NO_STDOUT}"),
+    ("evaluate sequences -i {bed} -m {sequences} --predictions -", f"predictions=-: {NO_STDOUT}"),
+    ("score -r {fa} -i {bed} -o {new}.vcf --summary -", f"summary=-: {NO_STDOUT}"),
+    ("score -r {fa} -i {bed} -o - --summary -", f"summary=-: {NO_STDOUT}"),
+    ("attribute -r {fa} --region x --logo -", f"logo=-: {NO_STDOUT}"),
+    ("embed -r {fa} -o -", f"output=-: {NO_STDOUT}"),
+    ("pretrain -r {fa} -o -", f"output=-: {NO_STDOUT}"),
     ("report -m {sequences} -e {bed} -o {new}.png", f"{{new}}.png: output: {UNKNOWN} one of .html, .htm"),
 ]
 

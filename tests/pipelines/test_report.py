@@ -29,6 +29,7 @@ def page_of(run_cli: RunCli, world: World, model: Path, folder: Path) -> str:
     shown = run_cli("report", "-m", model, "-e", evaluation, "-o", page)
     assert (shown.code, shown.err) == (0, "")
     html = page.read_text()
+    assert run_cli("report", "-m", model, "-e", evaluation, "-o", "-").out == html
     value, low, high = json.loads(evaluation.read_text())["overall"]["AUROC"]
     assert f"{value:.3f} [{low:.3f}, {high:.3f}]" in html
     assert f"<code>{world.reference}</code>, fingerprint" in html
