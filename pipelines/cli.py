@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         with _termination_raised():
-            return _run(words)
+            code = _run(words)
+        sys.stdout.flush()  # a reader that has gone is told here, not while the interpreter ends
+        return code
     except GenoMambaError as error:
         print(error, file=sys.stderr)
         return error.exit_code

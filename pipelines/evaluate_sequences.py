@@ -55,13 +55,12 @@ def run(config: Config) -> int:
 
     check_head(config.model, SEQUENCE)  # before what takes seconds to import
 
-    from rich.console import Console
-
     from genomamba.data.tracks import write_text
     from genomamba.files import refuse_existing, whole_file
     from genomamba.model.folder import load_model, weights_fingerprint
     from genomamba.model.sequence_heads import SequenceModel
     from genomamba.pipelines.model_provenance import read_provenance
+    from genomamba.pipelines.printed_tables import print_tables
     from genomamba.pipelines.sequence_input import in_their_splits, load_sequences
     from genomamba.scoring.sequences import SequenceScorer
     from genomamba.tasks.device import resolve_device
@@ -93,13 +92,8 @@ def run(config: Config) -> int:
         write_text(config.predictions, prediction_lines(model, items, answers))
     for reason, count in left_out.items():
         print(f"{found.source}: left out {count:,} sequences, {reason}", file=sys.stderr)
-    console = Console(width=WIDTH, soft_wrap=False)
-    for table in tables(evaluation):
-        console.print(table)
+    print_tables(tables(evaluation))
     return 0
-
-
-WIDTH = 136  # of the widest row; a narrower terminal wraps it
 
 
 def measured(

@@ -55,8 +55,6 @@ def run(config: Config) -> int:
 
     check_head(config.model, VARIANT)  # before what takes seconds to import
 
-    from rich.console import Console
-
     from genomamba.data.label_splits import Grouping, check_classes
     from genomamba.errors import CheckpointError, ConfigError
     from genomamba.files import refuse_existing, whole_file
@@ -65,6 +63,7 @@ def run(config: Config) -> int:
     from genomamba.pipelines.labelled import load_groups, refuse_seen
     from genomamba.pipelines.model_provenance import read_provenance
     from genomamba.pipelines.open_reference import open_reference
+    from genomamba.pipelines.printed_tables import print_tables
     from genomamba.scoring.evaluation import evaluate
     from genomamba.scoring.metrics import NO_CLASS
     from genomamba.tasks.device import resolve_device
@@ -113,14 +112,10 @@ def run(config: Config) -> int:
     if config.output is not None:
         with whole_file(config.output) as path:
             path.write_text(json.dumps(evaluation, indent=1) + "\n", encoding="utf-8")
-    console = Console(width=WIDTH, soft_wrap=False)
-    for table in tables(evaluation):
-        console.print(table)
-    console.print(note(evaluation))
+    print_tables([*tables(evaluation), note(evaluation)])
     return 0
 
 
-WIDTH = 136  # of the widest row; a narrower terminal wraps it
 DECIDES = 0.9  # AUROC of the consequence class alone from which the pooled figures say little of the model
 
 

@@ -1,0 +1,92 @@
+"""A reader of stdout that has gone ends every command alike: with the exit code of SIGPIPE, and quietly."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from world import World
+
+from genomamba.pipelines.cli import main
+from genomamba.scoring import metrics
+
+# {bed}, {evaluation} and {fasta} are files; each command's progress on stderr ends before it prints.
+COMMANDS = {
+    "evaluate variants": "-r {reference} -i {labelled} -m {classifier} --device cpu",
+    "evaluate sequences": "-i {sequences}/table.csv -m {sequences}/model --leaks drop --device cpu",
+    "evaluate regions": "-r {reference} -b {bed} -m {pretrained} --device cpu",
+    "score": "-r {reference} -i {labelled} -m {pretrained} --window 16 --device cpu -o -",
+    "predict": "-r {fasta} -m {sequences}/model --device cpu",
+    "likelihood": "-r {reference} -m {pretrained} --region chrA:1-9 --device cpu",
+    "attribute": "-r {reference} -m {pretrained} --region chrA:1-4 --window 16 --device cpu",
+    "generate": "-m {pretrained} -l 4 --device cpu",
+    "plan": "--on cpu --model.d_model 16 --model.n_layer 1 --window 64 --batch-size 2",
+    "index": "{reference}",
+    "report": "-m {classifier} -e {evaluation} -o -",
+    "info": "",
+    "score --help": "",
+}
+# Forks share what takes seconds to import.
+PROGRAM = """
+import json, os, sys, tempfile
+import torch
+import genomamba.scoring.evaluation, genomamba.scoring.sequence_metrics, genomamba.tasks.pretrain
+from genomamba.pipelines.cli import main
+from genomamba.scoring import metrics
+metrics.BOOTSTRAPS = 10
+for words in json.loads(sys.argv[1]):
+    reader, writer = os.pipe()
+    os.close(reader)
+    said = tempfile.TemporaryFile()
+    if (child := os.fork()) == 0:
+        torch.set_num_threads(1)
+        os.dup2(writer, 1)
+        os.dup2(said.fileno(), 2)
+        code = main(words)
+        sys.stdout.flush()  # as the interpreter's end does, which takes seconds here
+        os._exit(code)
+    os.close(writer)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said.seek(0)
+    print(json.dumps([code, said.read().decode()]), flush=True)
+"""
+
+
+class Ending(NamedTuple):
+    """Of a process."""
+
+    code: int
+    err: str
+
+
+@pytest.fixture(scope="module")
+def endings(world: World, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ending]:
+    folder = tmp_path_factory.mktemp("pipes")
+    places = {"bed": folder / "r.bed", "fasta": folder / "s.fa", "evaluation": folder / "e.json", "sequences": trained}
+    places["bed"].write_text("chrA\t0\t40\n")
+    places["fasta"].write_text(">a\nACGT\n")
+    words = (
+        f"evaluate variants -r {world.reference} -i {world.labelled} -m {world.classifier} -o {places['evaluation']}"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "BOOTSTRAPS", 10)
+        assert main([*words.split(), "--device", "cpu"]) == 0
+    lines = [f"{name} {words}".format(**world._asdict(), **places).split() for name, words in COMMANDS.items()]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(lines)], env=environment, capture_output=True, text=True, check=True
+    )
+    return {name: Ending(*json.loads(line)) for name, line in zip(COMMANDS, done.stdout.splitlines(), strict=True)}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_reader_that_has_gone_ends_it_quietly(endings: dict[str, Ending], command: str) -> None:
+    code, err = endings[command]
+    assert code == 141, err
+    assert "Error" not in err
+    assert "Exception" not in err
