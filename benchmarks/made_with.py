@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,11 @@ def keep_made_with(found: dict[str, Any], made_with: dict[str, Any], whose: str)
         raise SystemExit(
             f"--out has results of {whose} that were made with another {', '.join(other)}; give another --out"
         )
+
+
+def command() -> str:
+    """This program's command line, as it is typed at the root of the repository."""
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
 def sha256(path: Path) -> str:

@@ -3,7 +3,8 @@
 One run is left alone and timed. Then runs are begun, each killed (SIGKILL, the whole process group) at a moment drawn
 evenly from that time, and resumed until they end; a run that ends before its kill is followed by a new one, until
 there were as many kills as asked for. Every finished output must have the sha256 of the undisturbed one. Prints a
-line per kill, writes JSON where asked, and exits with 1 when any output differs.
+line per kill, writes JSON where asked (with the command, the model, the versions, and what became of the undisturbed
+run's records), and exits with 1 when any output differs.
 
     python benchmarks/score_kills.py --kills 20
     python benchmarks/score_kills.py -r genome.fa.gz -i variants.vcf.gz -m runs/mine --suffix .vcf.gz -- --device gpu
@@ -29,8 +30,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from made_with import command
+
 from genomamba.data.example import Name, example_path
 from genomamba.data.vcf import VcfReader
+from genomamba.model.folder import weights_fingerprint
+from genomamba.pipelines.run_folder import versions
 
 
 def random_model(folder: Path) -> Path:
@@ -54,9 +59,9 @@ class Scoring:
         self.words = ["-r", reference, "-i", variants, "-m", model, *more]
 
     def start(self, output: Path, *more: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "genomamba", "score", *self.words, "-o", output, *more]
+        words = [sys.executable, "-m", "genomamba", "score", *self.words, "-o", output, *more]
         log = (output.parent / "log").open("a")
-        return subprocess.Popen([str(word) for word in command], stderr=log, start_new_session=True)
+        return subprocess.Popen([str(word) for word in words], stderr=log, start_new_session=True)
 
     def finish(self, output: Path, *more: str) -> float:
         """Seconds that it took."""
@@ -109,18 +114,25 @@ def main() -> int:
             with example_path(name) as bundled:  # a copy: the index is made beside it
                 return Path(shutil.copy(bundled, folder / name))
 
+        model = options.model or random_model(folder / "model")
         scoring = Scoring(
             given(options.reference, "reference.fa.gz"),
             given(options.input, "variants.vcf.gz"),
-            options.model or random_model(folder / "model"),
+            model,
             options.more or ["--shard-size", "50", "--window", "512"],
         )
-        whole = folder / f"whole{options.suffix}"
+        whole, summary = folder / f"whole{options.suffix}", folder / "summary.json"
         scoring.finish(whole)  # makes the index, and fills the caches, so that the time that counts is typical
-        seconds = scoring.finish(whole, "--force")
+        seconds = scoring.finish(whole, "--force", "--summary", str(summary))
         wanted, records = sha256(whole), count_records(whole)
         print(f"undisturbed: {records:,} records in {seconds:.1f} s, sha256 {wanted}", flush=True)
-        report: dict[str, Any] = {"records": records, "seconds": seconds, "sha256": wanted, "kills": [], "outputs": []}
+        report: dict[str, Any] = {
+            "command": command(),
+            "model": {"name": model.name if options.model else "random", "weights": weights_fingerprint(model)},
+            "versions": versions(),
+            "summary": json.loads(summary.read_text()),
+            **{"records": records, "seconds": seconds, "sha256": wanted, "kills": [], "outputs": []},
+        }
 
         def finished(output: Path) -> None:
             report["outputs"].append({"sha256": sha256(output), "records": count_records(output)})

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from made_with import keep_made_with
+from made_with import command, keep_made_with
 from side_by_side import Job, side_by_side
 
 from genomamba.files import whole_file
@@ -157,9 +155,8 @@ def run_series(
     def lost(job: Job, why: str) -> list[Job]:
         return list(by_name[job.name.partition(",")[0]].lose(job, why))
 
-    command = shlex.join(["python", *sys.argv])
-    if command not in report.setdefault("commands", []):
-        report["commands"].append(command)
+    if command() not in report.setdefault("commands", []):
+        report["commands"].append(command())
     jobs = [job for each in series for job in each.begin()]
     report["not_run"] = side_by_side(jobs, options.jobs, done, lost=lost, minutes=options.minutes)
     _write(report, options.out, table)

@@ -156,10 +156,15 @@ def check_free(folder: str, *, force: bool, inputs: Sequence[str | None] = ()) -
 
 def provenance(config: Any, **facts: Any) -> dict[str, Any]:
     """What made a model: the resolved configuration, versions, and the given facts (fingerprints, figures)."""
-    versions = {"genomamba": __version__, "python": platform.python_version()}
+    return {"configuration": dataclasses.asdict(config), "versions": versions(), **facts}
+
+
+def versions() -> dict[str, str]:
+    """Of this package, of Python and of what computes here; ``none`` of what is not installed."""
+    found = {"genomamba": __version__, "python": platform.python_version()}
     for package in _VERSIONS:
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:  # of what only some commands need
-            versions[package] = "none"
-    return {"configuration": dataclasses.asdict(config), "versions": versions, **facts}
+            found[package] = "none"
+    return found
