@@ -1,0 +1,86 @@
+"""The commands that README, CONTRIBUTING, docs/ and the kernels' pages show, in blocks and within sentences."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks").glob("**/README.md")),
+    *sorted((ROOT / "kernels").glob("*/README.md")),
+]
+# What of the code within sentences is a command: one of these with words behind it.
+PROGRAMS = "genomamba python make snakemake cat bcftools bgzip tabix pytest conda pip git nice torchrun".split()
+INLINE = re.compile(rf"(?:{'|'.join(PROGRAMS)}) \S.*")
+
+
+class Command(NamedTuple):
+    page: str
+    text: str  # on one line
+    inline: bool
+
+    @property
+    def words(self) -> list[str]:
+        return shlex.split(self.text, comments=True)
+
+
+def commands_of(page: str, text: str) -> list[Command]:
+    """Every line of the blocks without a language (what is no command stands in a block of ``text``), then the code
+    within sentences."""
+    found = []
+    for block in blocks(text, ""):
+        lines = block.replace("\\\n", " ").splitlines()
+        found += [Command(page, line.strip(), False) for line in lines if line.strip() and not line.startswith("#")]
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    code = [" ".join(each.split()) for each in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose)]
+    return found + [Command(page, each, True) for each in code if INLINE.fullmatch(each)]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of that language; of none where it is empty."""
+    every = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [block for name, block in every if name == language]
+
+
+def shown() -> list[Command]:
+    """Each once, in the order in which they stand."""
+    found: dict[str, Command] = {}
+    for page in PAGES:
+        for command in commands_of(str(page.relative_to(ROOT)), page.read_text(encoding="utf-8")):
+            found.setdefault(command.text, command)
+    return list(found.values())
+
+
+def kind(command: Command) -> str | None:
+    """Which of the tests it is for; None where there is none."""
+    match command.words:
+        case words if {"|", ">"} & set(words) or words[0] == "bcftools":
+            return "pipe"
+        case ["genomamba", *words] if "--ray-address" in words:
+            return "cluster"
+        case ["genomamba", "demo", *_]:
+            return "demo"
+        case ["genomamba", *_]:
+            return "part" if command.inline and _is_part(command) else "genomamba"
+        case ["python", program, *_] if re.fullmatch(r"benchmarks/\w+\.py", program):
+            return "benchmark"
+        case ["make" | "pip" | "conda" | "snakemake" | "git" as program, *_]:
+            return program
+    return None
+
+
+def of_kind(name: str) -> list[Command]:
+    return [command for command in shown() if kind(command) == name]
+
+
+def _is_part(command: Command) -> bool:
+    """Whether a block has the same command with these words among others, so that running that one runs this."""
+    readme = commands_of("README.md", PAGES[0].read_text(encoding="utf-8"))
+    whole = [each.words for each in readme if not each.inline]
+    return any(words[:2] == command.words[:2] and set(command.words) < set(words) for words in whole)
