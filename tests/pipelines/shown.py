@@ -1,19 +1,28 @@
-"""The commands that README, CONTRIBUTING, docs/ and the kernels' pages show, in blocks and within sentences."""
+"""The commands that README, CONTRIBUTING, docs/ and the pages of kernels, benchmarks, the bundled data and the shipped
+model show, in blocks and within sentences."""
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "genomamba" / "model" / "pretrained" / "README.md"
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "benchmarks").glob("**/README.md")),
     *sorted((ROOT / "kernels").glob("*/README.md")),
+    ROOT / "data" / "example" / "README.md",
+    SHIPPED,
 ]
 # What of the code within sentences is a command: one of these with words behind it.
 PROGRAMS = "genomamba python make snakemake cat bcftools bgzip tabix pytest conda pip git nice torchrun".split()
@@ -66,10 +75,14 @@ def kind(command: Command) -> str | None:
             return "cluster"
         case ["genomamba", "demo", *_]:
             return "demo"
+        case ["genomamba", *_] if command.page == str(SHIPPED.relative_to(ROOT)):
+            return "recipe"
         case ["genomamba", *_]:
             return "part" if command.inline and _is_part(command) else "genomamba"
         case ["python", program, *_] if re.fullmatch(r"benchmarks/\w+\.py", program):
             return "benchmark"
+        case ["python", "-m", module, *_] if module.startswith("genomamba."):
+            return "module"
         case ["make" | "pip" | "conda" | "snakemake" | "git" as program, *_]:
             return program
     return None
@@ -77,6 +90,34 @@ def kind(command: Command) -> str | None:
 
 def of_kind(name: str) -> list[Command]:
     return [command for command in shown() if kind(command) == name]
+
+
+class Parsed(Exception):
+    """The arguments were accepted."""
+
+
+def parsed(
+    patch: pytest.MonkeyPatch, words: Sequence[str], program: str, run: Callable[..., object]
+) -> argparse.Namespace:
+    """What a program's own parser makes of the words; nothing behind it is run.
+
+    Args:
+        patch: whose changes end with the test.
+        words: the arguments.
+        program: for ``run``.
+        run: `runpy.run_path` or `runpy.run_module`.
+    """
+    parse = argparse.ArgumentParser.parse_args
+
+    def stop(self: argparse.ArgumentParser, *given: Any) -> Any:
+        raise Parsed(parse(self, *given))
+
+    with patch.context() as here:
+        here.setattr(argparse.ArgumentParser, "parse_args", stop)
+        here.setattr(sys, "argv", [program, *words])
+        with pytest.raises(Parsed) as found:
+            run(program, run_name="__main__")
+    return found.value.args[0]
 
 
 def _is_part(command: Command) -> bool:

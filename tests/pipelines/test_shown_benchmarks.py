@@ -6,7 +6,6 @@ is not looked at, only that the figures are there and agree with one another.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import gzip
 import importlib
@@ -25,7 +24,7 @@ from typing import Any
 import pytest
 import torch
 from sequence_tables import rows
-from shown import ROOT, Command, of_kind
+from shown import ROOT, Command, of_kind, parsed
 from world import Words, World
 
 import genomamba
@@ -63,10 +62,6 @@ def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
     return run
 
 
-class Parsed(Exception):
-    """The arguments were accepted."""
-
-
 def programs() -> set[str]:
     return {Path(command.words[1]).stem for command in of_kind("benchmark")}
 
@@ -76,16 +71,8 @@ def test_the_options_shown_are_taken(command: Command, monkeypatch: pytest.Monke
     """By the program's own parser, behind which nothing is run."""
     if command.words[1].endswith("scan_instructions.py"):
         pytest.importorskip("triton")
-    parse = argparse.ArgumentParser.parse_args
-
-    def stop(self: argparse.ArgumentParser, *given: Any) -> Any:
-        raise Parsed(parse(self, *given))
-
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.setattr(sys, "argv", command.words[1:])
-    with pytest.raises(Parsed):
-        runpy.run_path(str(ROOT / command.words[1]), run_name="__main__")
+    assert parsed(monkeypatch, command.words[2:], str(ROOT / command.words[1]), runpy.run_path)
     for flag, name in zip(command.words, command.words[1:], strict=False):
         if flag == "--draw":
             assert (ROOT / name).is_file()

@@ -1,4 +1,4 @@
-"""Every command that README, CONTRIBUTING, docs/ and the kernels' pages show is run, or is refused here by its text.
+"""Every command that the pages show is run, or is refused here by its text.
 
 What each kind is covered by:
 
@@ -9,6 +9,8 @@ What each kind is covered by:
 - `genomamba demo`: run here on a part of the bundled data, with small models; it has no options for that.
 - `make …`: here only what they would run. The five minutes of `make demo` are those of `genomamba demo`.
 - snakemake's line: a dry run here, where it is installed; `test_workflow` runs the workflow.
+- what made the shipped model and the bundled data: its options are parsed here, for it needs whole genomes;
+  `test_shipped` and `test_example` look at what it left.
 - pip, conda and git: what they name is there. They are not run, for they would install.
 - `python benchmarks/…`: `test_shown_benchmarks`.
 """
@@ -19,6 +21,7 @@ import gzip
 import itertools
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -31,7 +34,7 @@ import numpy as np
 import pysam
 import pytest
 import yaml
-from shown import PAGES, ROOT, Command, blocks, commands_of, kind, of_kind, shown
+from shown import PAGES, ROOT, Command, blocks, commands_of, kind, of_kind, parsed, shown
 from world import RunCli, labelled_records, write_reference, write_vcf
 
 from genomamba.data.example import example_path
@@ -179,6 +182,20 @@ def test_options_of_a_cluster_are_ours(command: Command, run_cli: RunCli) -> Non
     assert found.code == 0, found.err
     read = yaml.safe_load(found.out)
     assert (read["engine"], read["ray_address"]) == ("ray", command.words[command.words.index("--ray-address") + 1])
+
+
+@pytest.mark.parametrize("command", of_kind("recipe"), ids=lambda command: command.text[:60])
+def test_the_shipped_models_recipe_is_ours(command: Command, run_cli: RunCli) -> None:
+    found = run_cli(*command.words[1:], "--print_config")
+    assert found.code == 0, found.err
+    read = yaml.safe_load(found.out)
+    assert len(read["reference"]) == len(read["mixture"]) == 8
+
+
+@pytest.mark.parametrize("command", of_kind("module"), ids=lambda command: command.words[2])
+def test_options_of_makers_are_taken(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, command.words[2], raising=False)  # else it warns that another test has it
+    assert parsed(monkeypatch, command.words[3:], command.words[2], runpy.run_module)
 
 
 def test_the_demo_runs(tmp_path: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
