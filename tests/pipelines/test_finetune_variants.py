@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,10 @@ import torch
 from world import RunCli, World
 
 import genomamba
-from genomamba.model.heads import VariantClassifier
+from genomamba.data.pairs import allele_pair, stack_pairs
+from genomamba.data.reference import Reference
+from genomamba.genome.variant import Variant
+from genomamba.model.heads import SequencePair, VariantClassifier
 
 GENES = "--train AAA1 BBB2 --valid CCC3 --test DDD4".split()
 QUICK = "--window 64 --batch-size 16 --epochs 3 --optimizer.lr 1e-2 --device cpu".split()
@@ -288,3 +292,38 @@ def test_bcf_and_gzip_are_read(run_cli: RunCli, world: World, tmp_path: Path) ->
         out = tmp_path / "e.json"
         figures.append(evaluate(run_cli, world, source_file, world.classifier, out, "--force")["overall"])
     assert figures[0] == figures[1] == figures[2]
+
+
+@pytest.mark.parametrize("method", ["probe", "full"])
+def test_class_weights_take_the_prior_away(
+    run_cli: RunCli, world: World, rows: list[dict[str, str]], tmp_path: Path, method: str
+) -> None:
+    """Of one positive to four negatives that nothing tells apart, training learns the odds: 1:4, or with weights 1:1.
+
+    A probe that may use hardly a feature learns them exactly.
+    """
+    snvs = [row for row in rows if len(row["alt"]) == 1]
+    some = [row | {"label": "Benign" if number % 5 else "Pathogenic"} for number, row in enumerate(snvs)]
+    table = write(tmp_path / "t.csv", some)
+    common = ("-r", world.reference, "-i", table, "-m", world.pretrained, "--window", 32, "--device", "cpu")
+    split = ("--split-by", "column", "--split-column", "part", "--method", method, "--epochs", 1)
+    # Clipped, a gradient would not tell how large it was.
+    few = "--batch-size 4 --optimizer.lr 1e-2 --optimizer.clip 1000"
+    how = {"probe": "--probe.strengths [1e-4]", "full": few}[method].split()
+    variants = [Variant(row["chrom"], int(row["pos"]) - 1, row["ref"], row["alt"]) for row in some]
+    reference = Reference.open(world.reference)
+    pairs = SequencePair(*stack_pairs([allele_pair(reference, variant, 32) for variant in variants], strands=2))
+    logits = {}
+    for weights in ("none", "balanced"):
+        out = tmp_path / weights
+        result = run_cli("finetune", "variants", *common, *split, *how, "--class-weights", weights, "-o", out)
+        assert result.code == 0, result.err
+        model = genomamba.load_model(out)
+        assert isinstance(model, VariantClassifier)
+        with torch.inference_mode():
+            logits[weights] = float(model.eval()(pairs)[0].mean())
+    if method == "probe":
+        assert logits["none"] == pytest.approx(math.log(1 / 4), abs=0.01)
+        assert logits["balanced"] == pytest.approx(0, abs=0.01)
+    else:
+        assert logits["none"] + 0.7 < logits["balanced"] < logits["none"] + 2 * math.log(4)

@@ -128,6 +128,55 @@ def test_an_ambiguity_code_in_the_context_scores_as_n(
     assert np.abs(table(first)[:, 0] - table(scores(model, reference, own))[:, 0]).max() > 1e-3
 
 
+def indels(variants: list[Variant]) -> list[Variant]:
+    return [variant for variant in variants if len(variant.ref) != len(variant.alt)]
+
+
+def contig_of(reference: Reference) -> str:
+    return reference.sequence("chr", 0, SIZE)
+
+
+def test_both_alleles_of_an_indel_begin_and_end_at_the_same_bases(
+    reference: Reference, variants: list[Variant]
+) -> None:
+    """The alternative's rows are cut from a genome that has the change, as it is spelt, at the reference's ends."""
+    whole = contig_of(reference)
+    assert {variant.kind for variant in indels(variants)} == {"INS", "DEL", "INDEL"}
+    for variant in indels(variants):
+        changed = whole[: variant.start] + variant.alt + whole[variant.end :]
+        span = read_window(reference, variant, WINDOW).span
+        ref = whole[span.start : span.end]
+        alt = changed[span.start : span.end + len(variant.alt) - len(variant.ref)]
+        rows = [alphabet.decode(row) for row in allele_pair(reference, variant, WINDOW).rows]
+        assert rows == [ref, alt, ref[::-1].translate(PAIRS), alt[::-1].translate(PAIRS)]
+
+
+@pytest.mark.parametrize("name", ["causal", "hybrid", "classifier", "masked", "masked classifier"])
+@pytest.mark.parametrize("reuse_state", [False, True])
+def test_an_indels_score_reads_its_span_and_nothing_else(
+    name: str, reuse_state: bool, reference: Reference, variants: list[Variant], tmp_path: Path
+) -> None:
+    """Were the shorter allele filled up to the longer one's length, its score would change with what lies outside."""
+    model, whole = MODELS[name](), contig_of(reference)
+    for number, variant in enumerate(indels(variants)):
+        span = read_window(reference, variant, WINDOW).span
+        inside = whole[span.start : span.end]
+        turned = whole.translate(PAIRS)
+        contigs = {
+            "outside": turned[: span.start] + inside + turned[span.end :],
+            "first": whole[: span.start] + turned[span.start] + whole[span.start + 1 :],
+            "last": whole[: span.end - 1] + turned[span.end - 1] + whole[span.end :],
+        }
+        (wanted,) = table(scores(model, reference, [variant], reuse_state=reuse_state))
+        for what, contig in contigs.items():
+            if what != "outside" and variant.start <= {"first": span.start, "last": span.end - 1}[what] < variant.end:
+                continue  # at the contig's edge: the change itself
+            path = tmp_path / f"{number}_{what}.fa"
+            path.write_text(f">chr\n{contig}\n")
+            (got,) = table(scores(model, Reference.open(path), [variant], reuse_state=reuse_state))
+            assert np.array_equal(got, wanted, equal_nan=True) == (what == "outside"), (variant, what)
+
+
 @pytest.mark.parametrize("name", ["causal", "classifier"])
 def test_causal_scores_are_those_of_the_whole_rows(name: str, reference: Reference, variants: list[Variant]) -> None:
     model = MODELS[name]()
