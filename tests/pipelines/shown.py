@@ -88,6 +88,12 @@ def kind(command: Command) -> str | None:
     return None
 
 
+def options_in_sentences() -> set[str]:
+    """Of the code that begins with one, such as ``--window-step 64``."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    return set(re.findall(r"(?<!`)`(--[a-z][\w.-]*)[^`]*`(?!`)", text))
+
+
 def of_kind(name: str) -> list[Command]:
     return [command for command in shown() if kind(command) == name]
 

@@ -34,13 +34,13 @@ import numpy as np
 import pysam
 import pytest
 import yaml
-from shown import PAGES, ROOT, Command, blocks, commands_of, kind, of_kind, parsed, shown
+from shown import PAGES, ROOT, Command, blocks, commands_of, kind, of_kind, options_in_sentences, parsed, shown
 from world import RunCli, labelled_records, write_reference, write_vcf
 
 from genomamba.data.example import example_path
 from genomamba.data.vcf import VcfReader
 from genomamba.pipelines import demo
-from genomamba.pipelines.cli import main
+from genomamba.pipelines.cli import COMMANDS, main
 from genomamba.scoring import metrics
 
 GENES = {"AAA1": "BRCA2", "BBB2": "PALB2", "CCC3": "TP53", "DDD4": "BRCA1"}
@@ -135,6 +135,12 @@ def test_every_command_has_a_rule() -> None:
 )
 def test_one_without_a_rule_is_found(page: str) -> None:
     assert None in [kind(command) for command in commands_of("page", page)]
+
+
+def test_options_in_sentences_are_those_of_commands(run_cli: RunCli) -> None:
+    helps = "".join(run_cli(*name, "--help").out for name in COMMANDS)
+    assert len(options_in_sentences()) > 15
+    assert [option for option in options_in_sentences() if not re.search(rf"{option}\b(?![.-])", helps)] == []
 
 
 def test_what_the_pages_show_runs(ran: Path) -> None:
