@@ -29,6 +29,7 @@ from world import Words, World
 
 import genomamba
 from genomamba.model.folder import weights_fingerprint
+from genomamba.pipelines.open_reference import open_reference
 
 BENCHMARKS = ROOT / "benchmarks"
 # Run by tests of their own.
@@ -129,6 +130,15 @@ def draws(call: Call, name: str, folder: Path, capsys: pytest.CaptureFixture[str
     table = capsys.readouterr().out.partition("\n\n")[0]
     assert table.count("\n") > 3
     assert table.strip() in page
+
+
+@runs("likelihood")
+def test_likelihood_agrees_with_evaluate(call: Call, world: World, tmp_path: Path) -> None:
+    words = ("-r", world.reference, "--contigs", "chrA", "-m", world.pretrained, "--out", tmp_path / "likelihood.json")
+    (row,) = call("likelihood", *words)["contigs"]
+    assert row["bits_per_base_bigWig"] == pytest.approx(row["bits_per_base_evaluate"], abs=5e-5)
+    assert row["bases"] == open_reference(str(world.reference)).contigs["chrA"]
+    assert 100 < row["peak_MiB"] < 4096
 
 
 @runs("score_kills")
