@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -13,7 +14,7 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from genomamba import __version__
-from genomamba.errors import ConfigError, GenoMambaError, Terminated
+from genomamba.errors import ConfigError, GenoMambaError, OutputError, Terminated
 from genomamba.pipelines.option_values import refuse_unread
 from genomamba.pipelines.options import CommandParser, add_options, parse, typed
 from genomamba.pipelines.paths import check_paths
@@ -60,14 +61,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; so does what is buffered
+        _drop_what_is_buffered()  # the reader has gone
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:  # files that we write say their path
+            raise
+        _drop_what_is_buffered()
+        full = OutputError("there is no space left where it goes", "free some, or send it elsewhere", file="stdout")
+        print(full, file=sys.stderr)
+        return full.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except Terminated:
         print("terminated", file=sys.stderr)
         return 128 + signal.SIGTERM
+
+
+def _drop_what_is_buffered() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

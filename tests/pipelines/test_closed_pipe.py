@@ -1,4 +1,7 @@
-"""A reader of stdout that has gone ends every command alike: with the exit code of SIGPIPE, and quietly."""
+"""A reader of stdout that has gone ends every command alike: with the exit code of SIGPIPE, and quietly.
+
+A full disk behind it is a message.
+"""
 
 from __future__ import annotations
 
@@ -90,3 +93,13 @@ def test_a_reader_that_has_gone_ends_it_quietly(endings: dict[str, Ending], comm
     assert code == 141, err
     assert "Error" not in err
     assert "Exception" not in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_behind_stdout_is_told_in_a_line() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    words = [sys.executable, "-m", "genomamba", "info"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "stdout: there is no space left where it goes; free some, or send it elsewhere\n"
