@@ -17,6 +17,8 @@ from genomamba.errors import LabelError
 class SequenceGrouping:
     """What is never shared by two splits; what ``dev`` and ``test`` do not name is train.
 
+    Where ``dev`` names nothing, a share of train's sequences becomes dev, whatever their groups.
+
     Args:
         by: contig or block of the genome, which only a BED's sequences have, or gene, a column of the table.
         dev: contigs or genes.
@@ -35,10 +37,14 @@ class SequenceGrouping:
     test_share: float = 0.1
     seed: int = 0
 
-    def mark(self, found: LabelledSequences) -> LabelledSequences:
+    def mark(self, found: LabelledSequences, *, all_there: bool = True) -> LabelledSequences:
         """The same sequences with these splits instead of their column's.
 
         A sequence that reaches into a block of another split belongs to none and is left out.
+
+        Args:
+            found: the sequences.
+            all_there: refuse groups of ``dev`` and ``test`` that no sequence has.
 
         Raises:
             LabelError: sequences have no group, a group is named that none has, or one is named for two splits.
@@ -47,7 +53,7 @@ class SequenceGrouping:
         if self.by == "block":
             splits = groups
         else:
-            wanted = self._wanted(Counter(groups), found.source)
+            wanted = self._wanted(Counter(groups) if all_there else None, found.source)
             splits = [wanted.get(group, "train") for group in groups]
         pairs = list(zip(found.items, splits, strict=True))
         return dataclasses.replace(
@@ -78,7 +84,7 @@ class SequenceGrouping:
         (split,) = found
         return "dev" if split == "valid" else split
 
-    def _wanted(self, known: Counter[str], source: str) -> dict[str, str]:
+    def _wanted(self, known: Counter[str] | None, source: str) -> dict[str, str]:
         wanted: dict[str, str] = {}
         for split, names in (("dev", self.dev), ("test", self.test)):
             for name in names:
@@ -86,8 +92,8 @@ class SequenceGrouping:
                     raise LabelError(
                         f"the {self.by} stands in dev too", "give it to one split", field=split, value=name
                     )
-                if name not in known:
+                if known is not None and name not in known:
                     named = [group for group, _ in known.most_common() if group]
-                    remedy = f"there is {nearest(name, named)}" if named else "add a column gene"
+                    remedy = f"there is {nearest(name, named)}" if named else "none says any; fill the column"
                     raise LabelError(f"no sequence has this {self.by}", remedy, file=source, field=split, value=name)
         return wanted

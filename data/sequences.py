@@ -77,6 +77,7 @@ class Columns(NamedTuple):
     split: str = "split"
     name: str = "name"
     gene: str = "gene"
+    named: tuple[str, ...] = ()  # of split and gene, which may be missing, those that have to be there
     strata: tuple[str, ...] = ()
 
 
@@ -92,7 +93,7 @@ def read_sequence_table(path: str | os.PathLike[str], columns: Columns, *, rna: 
         LabelError: a column is missing, or a row's sequence, label or split is none.
     """
     table = RowTable(path, LabelError)
-    _require(table, columns.sequence, columns.label, *columns.strata)
+    _require(table, columns.sequence, columns.label, *columns.strata, *columns.named)
     has_split = columns.split in table.columns
 
     def items() -> Iterator[LabelledSequence]:
@@ -122,7 +123,7 @@ def read_named_sequences(
         RegionError: an interval is not on the reference.
     """
     table = RowTable(labels, LabelError)
-    _require(table, columns.name, columns.label, *columns.strata)
+    _require(table, columns.name, columns.label, *columns.strata, *columns.named)
     rows = {}
     for row in table:
         name = row.values[columns.name]

@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _termination_raised():
             code = _run(words)
-        sys.stdout.flush()  # a reader that has gone is told here, not while the interpreter ends
+        if sys.stdout is not None:  # it is None where it was closed from the beginning
+            sys.stdout.flush()  # a reader that has gone is told here, not while the interpreter ends
         return code
     except GenoMambaError as error:
         print(error, file=sys.stderr)

@@ -1,9 +1,10 @@
 """Measure a model of whole sequences on labelled ones that it has not seen.
 
 Classes: MCC, AUROC, AUPRC, accuracy, F1, Brier score and calibration error; values: correlations and errors; each with
-a 95 % bootstrap interval, NA where it is not defined. Where fine-tuning split by contigs, genes or blocks, those that
-it held out are measured. Sequences that training or dev had, on either strand, are refused, or with --leaks drop left
-out; a sequence that stands in the input twice counts once.
+a 95 % bootstrap interval, NA where it is not defined. Where fine-tuning split these sequences by contigs, genes or
+blocks, those that it held out are measured; of an input that it has seen nothing of, all, or its test split. Sequences
+that training or dev had, on either strand, are refused, or with --leaks drop left out; a sequence that stands in the
+input twice counts once.
 """
 
 from __future__ import annotations
@@ -55,13 +56,16 @@ def run(config: Config) -> int:
 
     check_head(config.model, SEQUENCE)  # before what takes seconds to import
 
+    import numpy as np
+
+    from genomamba.data.sequence_splits import sequence_keys
     from genomamba.data.tracks import write_text
     from genomamba.files import refuse_existing, whole_file
     from genomamba.model.folder import load_model, weights_fingerprint
     from genomamba.model.sequence_heads import SequenceModel
     from genomamba.pipelines.model_provenance import read_provenance
     from genomamba.pipelines.printed_tables import print_tables
-    from genomamba.pipelines.sequence_input import in_their_splits, load_sequences
+    from genomamba.pipelines.sequence_input import in_their_splits, load_seen, load_sequences
     from genomamba.scoring.sequences import SequenceScorer
     from genomamba.tasks.device import resolve_device
 
@@ -71,8 +75,10 @@ def run(config: Config) -> int:
     device = resolve_device(config.device)
     model = load_model(config.model)
     assert isinstance(model, SequenceModel)
-    made = read_provenance(config.model).get("configuration", {})
-    found = in_their_splits(load_sequences(config, tuple(config.strata)), made)
+    found = load_sequences(config, tuple(config.strata))
+    if np.isin(sequence_keys(found.items), load_seen(config.model)).any():
+        made = read_provenance(config.model).get("configuration", {})
+        found = in_their_splits(found, made, all_there=False)
     items, left_out = measured(config, found, is_regression=model.is_regression)
     check_labels(items, model, found.source)
     scorer = SequenceScorer(model, batch_size=config.batch_size, device=device)

@@ -42,7 +42,9 @@ class Config:
         "what splits do not share: what the column split says, contigs or blocks of a BED's genome, or the column gene",
         "column",
     )
-    dev: list[str] = option("contigs or genes that choose epoch, calibration and threshold", [])
+    dev: list[str] = option(
+        "contigs or genes that choose epoch, calibration and threshold; a random share of train when not given", []
+    )
     test: list[str] = option("contigs or genes held out for evaluate; all others train", [])
     block_size: int = option("bases of a block of --split-by block", 1_000_000, at_least=1)
     dev_share: float = option("share of train, or of blocks, that becomes dev where nothing else says", 0.1, at_least=0)
@@ -57,7 +59,7 @@ class Config:
     dropout: float | None = option(
         "in the blocks of the pretrained model; as it has it when not given", None, at_least=0
     )
-    seed: int = common.seed("weights, order, strands and the dev share")
+    seed: int = common.seed("weights, order, strands, the dev share and which block is which")
     workers: int = option("loader processes", 0, short="-@", at_least=0)
     device: Device = option("where to train", "auto")
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
@@ -103,7 +105,8 @@ def run(config: Config) -> int:
     check_options(config)
     device = resolve_device(config.device)
     is_regression = config.task == "regression"
-    found = in_their_splits(load_sequences(config), dataclasses.asdict(config))
+    found = load_sequences(config, with_genes=config.split_by == "gene")
+    found = in_their_splits(found, dataclasses.asdict(config))
     splits = split_sequences(
         found, leaks=config.leaks, dev_share=config.dev_share, seed=config.seed, regression=is_regression
     )
@@ -156,6 +159,10 @@ def check_options(config: Config) -> None:
         value = getattr(config, field)
         if value is not None and value >= 1:
             raise ConfigError("it must be below 1", "lower it", field=field, value=value)
+    if config.split_by in ("contig", "gene") and not config.test:
+        raise ConfigError(
+            "nothing is held out by it", f"name {config.split_by}s by --test", field="split_by", value=config.split_by
+        )
     if config.method == "probe" and (config.head.d_hidden or config.head.pooling in ("attention", "regions")):
         raise ConfigError(
             "a probe has no layers that training could fit",

@@ -69,7 +69,12 @@ class Config:
 
 def unread(config: Config) -> Iterator[tuple[str, str]]:
     """Options, and groups of them, that this configuration does not read, and what they count with."""
-    return common.other_methods(config.method)
+    yield from common.other_methods(config.method)
+    if config.split_by != "column":
+        yield "split_column", "--split-by column"
+    if config.split_by != "block":
+        for name in ("block_size", "valid_share", "test_share"):
+            yield name, "--split-by block"
 
 
 def run(config: Config) -> int:

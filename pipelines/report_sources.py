@@ -79,5 +79,6 @@ def _curve(folder: Path) -> Curve:
             return Curve(list(csv.DictReader(stream)))
     except FileNotFoundError:
         return Curve(None, f"{folder.name} came without its {METRICS}")
-    except OSError as error:
-        raise UserError(f"it cannot be read ({error.strerror})", "keep the run folder whole", file=path) from error
+    except (OSError, ValueError, csv.Error) as error:
+        why = getattr(error, "strerror", None) or "it is no table"
+        raise UserError(f"it cannot be read ({why})", "keep the run folder whole", file=path) from error

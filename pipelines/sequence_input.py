@@ -34,14 +34,23 @@ class SequenceOptions(Protocol):
     def rna(self) -> bool: ...
 
 
-def load_sequences(options: SequenceOptions, strata: tuple[str, ...] = ()) -> LabelledSequences:
+def load_sequences(
+    options: SequenceOptions, strata: tuple[str, ...] = (), *, with_genes: bool = False
+) -> LabelledSequences:
     """A table by itself; with ``labels`` a FASTA, and with ``reference`` too a BED on it.
+
+    Args:
+        options: that say where.
+        strata: names of columns that are wanted too.
+        with_genes: the column of genes has to be there.
 
     Raises:
         ConfigError: options that do not go together, or ``columns`` that are not understood.
         LabelError: see `data.sequences`.
     """
     columns = _columns(options.columns)._replace(strata=tuple(name.lower() for name in strata))
+    if with_genes:
+        columns = columns._replace(named=(*columns.named, columns.gene))
     if options.labels is None:
         if options.reference is not None:
             raise ConfigError("a BED needs labels", LABELS, field="reference")
@@ -69,11 +78,15 @@ def _columns(words: list[str]) -> Columns:
                 "it is not understood", f"write FIELD=COLUMN, of {', '.join(known)}", field="columns", value=word
             )
         given[field] = column.lower()
-    return Columns(**given)
+    return Columns(**given, named=tuple(given[field] for field in ("split", "gene") if field in given))
 
 
-def in_their_splits(found: LabelledSequences, configuration: Mapping[str, Any]) -> LabelledSequences:
+def in_their_splits(
+    found: LabelledSequences, configuration: Mapping[str, Any], *, all_there: bool = True
+) -> LabelledSequences:
     """The sequences in the splits that a run's configuration asks for: their column's, unless it names another way.
+
+    With ``all_there`` each group that it names has to be there.
 
     Raises:
         LabelError: see `data.sequence_groups`.
@@ -83,7 +96,7 @@ def in_their_splits(found: LabelledSequences, configuration: Mapping[str, Any]) 
         return found
     dev, test = (tuple(configuration[name]) for name in ("dev", "test"))
     of_blocks = {name: configuration[name] for name in ("block_size", "dev_share", "test_share", "seed")}
-    return SequenceGrouping(by, dev, test, **of_blocks).mark(found)
+    return SequenceGrouping(by, dev, test, **of_blocks).mark(found, all_there=all_there)
 
 
 def save_seen(folder: Path, keys: NDArray[np.uint64]) -> None:

@@ -42,6 +42,8 @@ class Command(NamedTuple):
 def commands_of(page: str, text: str) -> list[Command]:
     """Every line of the blocks without a language (what is no command stands in a block of ``text``), then the code
     within sentences."""
+    languages = set(re.findall(r"^```(.*)$", text, flags=re.MULTILINE))
+    assert languages <= {"", "text", "yaml", "python"}, f"{page}: commands in blocks of {languages} would not be seen"
     found = []
     for block in blocks(text, ""):
         lines = block.replace("\\\n", " ").splitlines()

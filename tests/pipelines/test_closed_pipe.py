@@ -103,3 +103,9 @@ def test_a_full_disk_behind_stdout_is_told_in_a_line() -> None:
         done = subprocess.run(words, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr == "stdout: there is no space left where it goes; free some, or send it elsewhere\n"
+
+
+def test_stdout_may_be_closed_from_the_beginning() -> None:
+    command = [sys.executable, "-c", "import os, sys; os.close(1); os.execv(sys.executable, sys.argv[1:])"]
+    done = subprocess.run([*command, sys.executable, "-m", "genomamba", "info"], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -56,6 +56,36 @@ def test_whole_groups_are_held_out(
     assert found["overall"]["MCC"][0] > 0.8
 
 
+def test_what_fine_tuning_has_not_seen_is_measured_whole(
+    run_cli: RunCli, placed: tuple[Any, ...], tmp_path: Path
+) -> None:
+    """Other genes, held-out rows alone, and a table without places, whatever groups the model was split by."""
+    out = tmp_path / "m"
+    words = "--split-by gene --dev g0 --test g1 g2".split()
+    assert run_cli("finetune", "sequences", *placed, "-o", out, *SMALL, *QUICK, *words).code == 0
+    lines = [line.split("\t") for line in placed[1].read_text().splitlines()]
+    label = dict(line.split(",", 1) for line in placed[5].read_text().splitlines()[1:])
+    held_out = [line for line in lines if label[line[3]].endswith(",g1")]
+    (tmp_path / "held.bed").write_text("".join("\t".join(line) + "\n" for line in held_out))
+    table = write_table(
+        tmp_path / "held.csv", [(line[3], *label[line[3]].split(",")) for line in held_out], "name,label,g"
+    )
+    given = ("-r", placed[3], "--labels", table)
+    assert figures_of(run_cli, tmp_path / "held.bed", out, tmp_path / "a.json", *given)["sequences"] == 16
+    others = write_table(tmp_path / "others.csv", rows(seed=9))
+    assert figures_of(run_cli, others, out, tmp_path / "b.json")["sequences"] == 16  # its column says which are test
+
+
+def test_the_seed_chooses_blocks(run_cli: RunCli, placed: tuple[Any, ...], tmp_path: Path) -> None:
+    words = "--split-by block --block-size 150 --dev-share 0.25 --test-share 0.25 --epochs 1".split()
+    made = []
+    for seed in (0, 1):
+        out = tmp_path / f"m{seed}"
+        assert run_cli("finetune", "sequences", *placed, "-o", out, *SMALL, *words, "--seed", seed).code == 0
+        made.append(counts(out))
+    assert made[0] != made[1]
+
+
 def test_blocks_share_no_base(run_cli: RunCli, placed: tuple[Any, ...], tmp_path: Path) -> None:
     words = "--split-by block --block-size 150 --dev-share 0.25 --test-share 0.25".split()
     result = run_cli("finetune", "sequences", *placed, "-o", tmp_path / "m", *SMALL, *QUICK, *words)
@@ -89,7 +119,10 @@ def test_a_table_of_sequences_may_name_genes(run_cli: RunCli, tmp_path: Path) ->
         ("--split-by contig --test c0 c1 c2 c3", ["the split is empty", "train"]),
         ("--split-by block --dev c1", ["dev", "--split-by contig or gene"]),
         ("--dev c1", ["dev", "--split-by contig or gene"]),
-        ("--split-by contig --test-share 0.2", ["test_share", "--split-by block"]),
+        ("--split-by contig --test c1 --test-share 0.2", ["test_share", "--split-by block"]),
+        ("--split-by contig --test c1 --test-share 0.1", ["test_share", "--split-by block"]),  # the default, typed
+        ("--split-by contig --dev c1", ["split_by=contig", "nothing is held out by it", "--test"]),
+        ("--split-by gene --test g1 --columns gene=nosuch", ["labels.csv", "nosuch", "there is no such column"]),
     ],
 )
 def test_groups_that_do_not_fit_are_named(
@@ -107,11 +140,3 @@ def test_sequences_without_places_have_no_contigs(run_cli: RunCli, tmp_path: Pat
     result = run_cli("finetune", "sequences", *words)
     assert result.code == 2
     assert "sequences that no BED places have no contig" in result.err
-
-
-def test_nothing_held_out_is_told_by_evaluate(run_cli: RunCli, placed: tuple[Any, ...], tmp_path: Path) -> None:
-    words = ("--split-by", "contig", "--dev", "c1", "--epochs", 1)
-    assert run_cli("finetune", "sequences", *placed, "-o", tmp_path / "m", *SMALL, *words).code == 0
-    result = run_cli("evaluate", "sequences", *placed, "-m", tmp_path / "m", "--device", "cpu")
-    assert result.code == 2
-    assert "none is of a group that fine-tuning held out" in result.err
