@@ -13,6 +13,7 @@ from genomamba.data.pairs import variant_window
 from genomamba.data.reference import Reference
 from genomamba.data.rows import nearest
 from genomamba.errors import LabelError
+from genomamba.genome.interval import Interval
 from genomamba.genome.variant import normalise
 
 _ROLL = 64  # bases by which left-alignment may move an indel; further ones are found by `check_leakage`
@@ -47,23 +48,22 @@ class Grouping:
         if self.by == "block":
             middle = (item.variant.start + item.variant.end) // 2
             reach = self.window // 2 + len(item.variant.ref) + len(item.variant.alt) + _ROLL
-            blocks = {max(0, middle + by) // self.block_size for by in (-reach, reach)}
-            shares = {"valid_share": self.valid_share, "test_share": self.test_share}
-            found = {
-                split_of_block(item.variant.contig, block, seed=self.seed, **shares)
-                for block in range(min(blocks), max(blocks) + 1)
-            }
-            return found.pop() if len(found) == 1 else ""
+            span = Interval(item.variant.contig, max(0, middle - reach), max(0, middle + reach) + 1)
+            return split_of_span(span, self.block_size, self.seed, self.valid_share, self.test_share)
         return item.column(self.column if self.by == "column" else self.by)
 
 
-def split_of_block(contig: str, number: int, *, seed: int, valid_share: float, test_share: float) -> str:
-    """train, valid or test, by a hash of the block's place and the seed."""
-    digest = hashlib.blake2b(f"{seed} {contig} {number}".encode(), digest_size=8).digest()
-    draw = int.from_bytes(digest, "little") / 2**64
-    if draw < test_share:
-        return "test"
-    return "valid" if draw < test_share + valid_share else "train"
+def split_of_span(span: Interval, block_size: int, seed: int, valid_share: float, test_share: float) -> str:
+    """train, valid or test, by a hash of the seed and of the block that the span is in.
+
+    Empty where it reaches into blocks of different splits.
+    """
+    found = set()
+    for block in range(span.start // block_size, (span.end - 1) // block_size + 1):
+        digest = hashlib.blake2b(f"{seed} {span.contig} {block}".encode(), digest_size=8).digest()
+        draw = int.from_bytes(digest, "little") / 2**64
+        found.add("test" if draw < test_share else "valid" if draw < test_share + valid_share else "train")
+    return found.pop() if len(found) == 1 else ""
 
 
 GENES = Grouping()

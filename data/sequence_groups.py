@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from genomamba.data.label_splits import split_of_block
+from genomamba.data.label_splits import split_of_span
 from genomamba.data.rows import nearest
 from genomamba.data.sequences import LabelledSequence, LabelledSequences
 from genomamba.errors import LabelError
@@ -76,12 +76,7 @@ class SequenceGrouping:
             )
         if self.by == "contig":
             return item.place.contig
-        blocks = range(item.place.start // self.block_size, (item.place.end - 1) // self.block_size + 1)
-        shares = {"valid_share": self.dev_share, "test_share": self.test_share}
-        found = {split_of_block(item.place.contig, block, seed=self.seed, **shares) for block in blocks}
-        if len(found) > 1:
-            return ""
-        (split,) = found
+        split = split_of_span(item.place, self.block_size, self.seed, self.dev_share, self.test_share)
         return "dev" if split == "valid" else split
 
     def _wanted(self, known: Counter[str] | None, source: str) -> dict[str, str]:

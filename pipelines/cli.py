@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno != errno.ENOSPC or error.filename is not None:  # files that we write say their path
             raise
         _drop_what_is_buffered()
-        full = OutputError("there is no space left where it goes", "free some, or send it elsewhere", file="stdout")
+        full = OutputError("no space is left where the output goes", "free some, or send it elsewhere")
         print(full, file=sys.stderr)
         return full.exit_code
     except KeyboardInterrupt:

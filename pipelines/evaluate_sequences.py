@@ -76,8 +76,9 @@ def run(config: Config) -> int:
     model = load_model(config.model)
     assert isinstance(model, SequenceModel)
     found = load_sequences(config, tuple(config.strata))
-    if np.isin(sequence_keys(found.items), load_seen(config.model)).any():
-        made = read_provenance(config.model).get("configuration", {})
+    made = read_provenance(config.model).get("configuration", {})
+    by_group = made.get("split_by", "column") != "column"
+    if by_group and np.isin(sequence_keys(found.items), load_seen(config.model)).any():
         found = in_their_splits(found, made, all_there=False)
     items, left_out = measured(config, found, is_regression=model.is_regression)
     check_labels(items, model, found.source)

@@ -20,7 +20,8 @@ from genomamba import __version__
 from genomamba.errors import UserError
 from genomamba.model.folder import PROVENANCE, weights_fingerprint
 from genomamba.pipelines.evaluate_variants import note
-from genomamba.pipelines.report_sources import Curve, Rows, finetuning_curve, pretraining, read_json
+from genomamba.pipelines.model_provenance import read_provenance
+from genomamba.pipelines.report_sources import Curve, Rows, finetuning_curve, pretraining, read_evaluation
 
 INK, ACCENT, QUIET = "#1b2a33", "#0b7a75", "#9aa5ab"
 STYLE: dict[Any, Any] = {
@@ -46,8 +47,8 @@ def render(model_folder: str, evaluation_file: str) -> str:
         UserError: a file of the classifier, or the evaluation, is missing or is not what its command writes.
     """
     folder = Path(model_folder)
-    provenance = read_json(folder / PROVENANCE)
-    evaluation = read_json(Path(evaluation_file))
+    provenance = read_provenance(model_folder)
+    evaluation = read_evaluation(Path(evaluation_file))
     if "pretrained" not in provenance:
         raise UserError(
             "it is not a classifier's", "give the run folder of `finetune variants`", file=folder / PROVENANCE

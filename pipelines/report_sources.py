@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from genomamba.errors import UserError
 from genomamba.model.folder import PROVENANCE, weights_fingerprint
 from genomamba.model.folder_files import WEIGHTS
+from genomamba.pipelines.model_provenance import read_provenance
 from genomamba.pipelines.run_folder import METRICS
 
 Rows = list[dict[str, str]]  # of metrics.csv
@@ -30,12 +31,16 @@ class Pretraining(NamedTuple):
     curve: Curve
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises UserError where it cannot be read."""
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """The JSON of `evaluate`; raises UserError where it cannot be read, or holds no object."""
+    remedy = "give the file that the command wrote"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"it cannot be read ({error})", "give the file that the command wrote", file=path) from error
+        raise UserError(f"it cannot be read ({error})", remedy, file=path) from error
+    if not isinstance(found, dict):
+        raise UserError("it is not what `genomamba evaluate` writes", remedy, file=path)
+    return found
 
 
 def finetuning_curve(folder: Path, provenance: dict[str, Any]) -> Curve:
@@ -62,7 +67,7 @@ def pretraining(provenance: dict[str, Any]) -> Pretraining:
         return _without(f"the pretrained model is no longer at {folder}")
     if weights_fingerprint(folder) != source["weights"]:
         return _without(f"there is another model at {folder} now")
-    facts = read_json(folder / PROVENANCE)
+    facts = read_provenance(str(folder))
     if "imported_from" in facts:
         return _without(f"the pretrained model was imported from {facts['imported_from']}, not trained here")
     return Pretraining(facts, "", _curve(folder))

@@ -102,7 +102,7 @@ def test_a_full_disk_behind_stdout_is_told_in_a_line() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(words, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
-    assert done.stderr == "stdout: there is no space left where it goes; free some, or send it elsewhere\n"
+    assert done.stderr == "no space is left where the output goes; free some, or send it elsewhere\n"
 
 
 def test_stdout_may_be_closed_from_the_beginning() -> None:

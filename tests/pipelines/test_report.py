@@ -92,3 +92,12 @@ def test_of_an_imported_model_no_pretraining_is_claimed(world: World, run_cli: R
     html = page_of(run_cli, world, classifier(run_cli, world, tmp_path / "c", "-m", imported), tmp_path)
     assert f"the pretrained model was imported from {tmp_path / 'theirs'}, not trained here" in html
     assert BITS not in html
+
+
+def test_an_evaluation_that_is_none_is_named(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    other = tmp_path / "e.json"
+    other.write_text("[1]")
+    result = run_cli("report", "-m", world.classifier, "-e", other, "-o", tmp_path / "r.html")
+    assert result.code == 2
+    assert f"{other}: it is not what `genomamba evaluate` writes" in result.err
+    assert not (tmp_path / "r.html").exists()

@@ -141,6 +141,16 @@ def test_likelihood_agrees_with_evaluate(call: Call, world: World, tmp_path: Pat
     assert 100 < row["peak_MiB"] < 4096
 
 
+def test_likelihood_that_disagrees_ends_with_1(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    likelihood = importlib.import_module("likelihood")
+    figures = {"bits_per_base_bigWig": 1.9001, "bits_per_base_evaluate": 1.9}
+    monkeypatch.setattr(likelihood, "measured", lambda *given: figures)
+    monkeypatch.setattr(sys, "argv", ["likelihood.py", "-r", str(world.reference), "--contigs", "chrA"])
+    with pytest.raises(SystemExit, match="1"):
+        likelihood.main()
+
+
 @runs("score_kills")
 def test_a_kill_of_scoring_is_told_with_what_it_was_of(scoring: Words, tmp_path: Path) -> None:
     out = tmp_path / "kills.json"
