@@ -40,22 +40,23 @@ def main() -> None:
     given = parser.parse_args().registers
     planned = cut.plan(1, 1 << 20, 512, 16)
     tile, unroll, keep = planned.forward_tile, planned.forward_unroll, planned.keep
-    forward = {"NP": 16, "N": tile, "WIDTH": 512, "U": unroll, **FLAGS}
-    backward = {"NP": 16, "N": planned.backward_tile, "BD": cut.LANES, "WIDTH": 512, "K": keep, **FLAGS}
+    staged = {"WIDTH": 512, "STAGES": planned.stages, **FLAGS}
+    forward = {"NP": 16, "N": tile, "U": unroll, **staged}
+    backward = {"NP": 16, "N": planned.backward_tile, "BD": cut.LANES, "K": keep, **staged}
     gated = {"Z_ROW": 2, "HAS_SKIP": True, "HAS_GATE": True}
     ends = {"FIRST": True, "LAST": True}
-    out = {"HAS_Y": True, "DZ_ROW": 2, "ASM": True, "ADD": False}
+    out = {"HAS_Y": True, "DZ_ROW": 2, "ADD": False}
     print("| kernel | registers | stack | instructions | exp2 and the like | from load to wait |\n|---|" + 5 * "---:|")
-    show("state", triton_forward.state_kernel, forward, unroll * tile, given)
+    show("state", triton_forward.state_kernel, forward, unroll * tile, given or planned.state_registers)
     for fine in (False, True):
         name = "output, keeping fine states" if fine else "output"
         sides = 1 if fine else planned.output_sides
         own = forward | gated | ends | {"SIDES": sides, "KEEP": False, "FINE": fine, "ADD": False}
         most = given or planned.output_registers[sides - 1]
         show(name, triton_forward.output_kernel, own, unroll * tile * sides, most)
-    rebuild = backward | gated | {"U": planned.rebuild_unroll}
+    rebuild = backward | gated | {"U": keep}
     most = given or planned.rebuild_registers
-    show("rebuild", triton_rebuild.rebuild_kernel, rebuild, planned.rebuild_unroll * tile, most)
+    show("rebuild", triton_rebuild.rebuild_kernel, rebuild, keep * tile, most)
     most = given or planned.gradient_registers
     for whole in (False, True):
         name = "gradient of all of L" if whole else "gradient"
@@ -125,7 +126,7 @@ def least_distance(instructions: list[tuple[str, int]]) -> int:
         if opcode == "LDG" and (board := control >> 5 & 7) != 7:
             waits = (d for d in range(1, count) if instructions[(place + d) % count][1] >> 11 >> board & 1)
             distances.append(next(waits, count))
-    return min(distances)
+    return min(distances, default=0)
 
 
 def run(tool: str, *arguments: str) -> str:

@@ -179,7 +179,7 @@ def block_bytes(work: Work, method: Method, gpu: Gpu) -> BlockBytes:
         inputs=sum(size for size in sizes if size <= small),
         apart=sizes[-1] if sizes[-1] <= small else 0,
         working=projected,
-        scratch=of_parts + 4 * math.prod(cutting.coupling_shape(rows, steps, cut.padded)),
+        scratch=of_parts + 4 * math.prod(cutting.coupling_shape(rows, steps, cut.padded, lanes=True)),
         rebuilds=not walks,
         padded=cut.padded,
     )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 LANES = 32
 # Warps that leave little of a large GPU idle.
-_ALONE = 896
+_ALONE = 512
 # Warps of the gradient kernel that run at a time on one multiprocessor, and on one GPU of 132.
 _WARPS = 8
 _WAVE = 132 * _WARPS
@@ -25,12 +25,14 @@ class Plan(NamedTuple):
     forward_tile: int  # states that one lane holds
     forward_unroll: int
     output_sides: int  # channels of one lane, with strides compiled in, no walls and no fine states; else one
-    output_registers: tuple[int, int]  # with one channel to a lane, and with two; strides and walls as above
     backward_tile: int
     keep: int  # the backward keeps the state at every keep-th step
-    rebuild_unroll: int  # with strides compiled in and no walls; else half of it, in any number of registers
+    stages: int  # groups of steps that a warp has asked for before it needs them, and the one that it computes
+    # A lane's, with strides compiled in and no walls. The output pass has one channel to a lane, or two.
+    state_registers: int
+    output_registers: tuple[int, int]
     rebuild_registers: int
-    gradient_registers: int
+    gradient_registers: int  # always
 
 
 def plan(batch: int, length: int, channels: int, states: int) -> Plan:
@@ -40,7 +42,7 @@ def plan(batch: int, length: int, channels: int, states: int) -> Plan:
     chunk = 256
     while chunk > 32 and columns * -(-length // chunk) < 8192:
         chunk //= 2
-    tile = min(padded, 16)
+    tile = min(padded, 32)
     n_chunks = -(-length // chunk)
     # Enough rows and channels fill the GPU by themselves, and no state pass is needed.
     alone = n_chunks == 1 or columns >= _ALONE
@@ -52,11 +54,12 @@ def plan(batch: int, length: int, channels: int, states: int) -> Plan:
         padded=padded,
         forward_tile=tile,
         forward_unroll=4,
-        output_sides=2 if columns * (1 if alone else n_chunks) >= 2 * _ALONE else 1,
-        output_registers=(80, 168),
-        backward_tile=tile,
+        output_sides=1,
+        backward_tile=min(tile, 16),
         keep=4,
-        rebuild_unroll=4,
+        stages=3,
+        state_registers=72 if tile <= 16 else 128,
+        output_registers=(128 if tile <= 16 else 168, 168),
         rebuild_registers=168,
         gradient_registers=255,
     )
@@ -72,9 +75,9 @@ def entering_shape(cut: Plan, batch: int, channels: int) -> tuple[int, ...]:
     return batch, cut.n_chunks, cut.padded, channels
 
 
-def coupling_shape(batch: int, length: int, padded: int) -> tuple[int, ...]:
-    """Of B and C side by side, fp32."""
-    return batch, length, 2, padded
+def coupling_shape(batch: int, length: int, padded: int, *, lanes: bool = False) -> tuple[int, ...]:
+    """Of B and C side by side, fp32; for lanes, as the backward has them, each number twice."""
+    return batch, length, 2, 2 * padded if lanes else padded
 
 
 def fine_shape(cut: Plan, batch: int, channels: int) -> tuple[int, ...]:

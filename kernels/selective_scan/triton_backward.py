@@ -108,19 +108,19 @@ def scan_backward(
             start, end = c0 * chunk, min(length, c0 * chunk + steps)
             if reverse:
                 start, end = length - end, length - start
-            coupling = coupling_rows(B[:, start:end], C[:, start:end], padded)
+            coupling = coupling_rows(B[:, start:end], C[:, start:end], padded, tile)
             cuts = (chunk, c0, here, most, start, end - start)
             grid = (blocks * here * batch,)
             if not whole:
                 rebuild_kernels.rebuild_kernel[(*grid, padded // tile)](
                     u, dt, scaled_A, coupling, present(z, u), present(dt_bias, u), walls, dy, entering, kept, asked,
                     sums, part_skip, length, channels, n_chunks, *cuts, *strides,
-                    K=cut.keep, U=cut.rebuild_unroll if lean else cut.rebuild_unroll // 2, HAS_SKIP=D is not None,
-                    HAS_GATE=z is not None, maxnreg=cut.rebuild_registers if lean else None, **strided, **flags,
+                    K=cut.keep, U=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None, STAGES=cut.stages,
+                    maxnreg=cut.rebuild_registers if lean else None, **strided, **flags,
                 )  # fmt: skip
                 rebuild_kernels.adjoint_carry_kernel[(blocks, padded, batch)](
                     asked, sums, A, chunk_walls, carry, channels, states, n_chunks, c0, here, *A.stride(),
-                    U=16, HAS_WALLS=reset is not None, **shape,
+                    U=16, HAS_WALLS=reset is not None, STAGES=cut.stages, **shape,
                 )  # fmt: skip
             for n0 in range(0, padded, tile):
                 gradient_kernels.gradient_kernel[grid](
@@ -130,7 +130,7 @@ def scan_backward(
                     K=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None, HAS_Y=into.y is not None,
                     DZ_ROW=1 if into.dz is None else into.dz.stride(1) // channels,
                     FIRST=n0 == 0, LAST=n0 + tile == padded, WHOLE=whole, ADD=into.add,
-                    ASM=not triton.knobs.runtime.interpret, maxnreg=cut.gradient_registers, **strided, **flags,
+                    STAGES=cut.stages, maxnreg=cut.gradient_registers, **strided, **flags,
                 )  # fmt: skip
                 gradient_kernels.coupling_sum_kernel[(triton.cdiv(batch * steps, _SUMMED),)](
                     parts, into.dB, into.dC, length, states, batch * steps, steps, c0 * chunk, blocks, n0,

@@ -1,10 +1,11 @@
 """The forward scan on a GPU: state pass per chunk, carry across chunks, output pass per chunk.
 
 One program is one warp. A lane keeps the whole state of its channels in registers, so that the sum over
-states needs no shuffles, and walks the tokens of its chunk in order. What the next group of tokens needs is
-loaded before this group is computed, and all of it together: a wait for one load is a wait for all that the
-same scoreboard counts. Hence B and C, which every lane needs, come spread over the lanes, one number each,
-and are handed round by shuffles. The README derives the passes.
+states needs no shuffles, and walks the tokens of its chunk in order. What a group of tokens needs is asked for
+turns of the loop ahead, by copies that go to shared memory while the warp computes (`num_stages` makes Triton's
+pipeliner do that): so no registers hold it meanwhile, and a lane reads B and C, of which each needs all, from
+there. A row is loaded where its step begins, lest all rows of a group be in registers. The README derives the
+passes.
 
 Steps are counted in scan order; step i is token i, or token L - 1 - i with `REVERSE`. A *wall* before a
 step cuts the recurrence there. `coupling` is fp32 (B, L, 2, N): the rows of B and of C side by side.
@@ -16,16 +17,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from genomamba.kernels.selective_scan.triton_lanes import keep_channel
+from genomamba.kernels.selective_scan.triton_lanes import keep_channel, lane_order
 from genomamba.kernels.selective_scan.triton_steps import (
     advance,
     cut,
     load_decay,
     load_group,
     load_row,
-    load_spread,
+    load_rows,
     load_state,
-    shared,
     step_size,
     store_row,
     store_state,
@@ -37,19 +37,38 @@ from genomamba.kernels.triton_math import LOG2E, sigmoid
 
 @triton.jit(do_not_specialize=["L", "N", "total"])
 def coupling_kernel(
-    B, C, out, L, N, total, b_sb, b_sl, b_sn, c_sb, c_sl, c_sn, NP: tl.constexpr, NPW: tl.constexpr, ROWS: tl.constexpr
+    B,
+    C,
+    out,
+    L,
+    N,
+    total,
+    b_sb,
+    b_sl,
+    b_sn,
+    c_sb,
+    c_sl,
+    c_sn,
+    NP: tl.constexpr,
+    TILE: tl.constexpr,
+    ROWS: tl.constexpr,
 ):
-    """Rows of B and C, whatever their strides and dtypes, to `coupling`; padded states are zero."""
+    """Rows of B and C, whatever their strides and dtypes, to `coupling`; padded states are zero.
+
+    With TILE in the backward's lane order, each number twice: `load_lane_rows` says why.
+    """
+    WIDE: tl.constexpr = 2 * NP if TILE else NP
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    n = tl.arange(0, NPW)
+    k = tl.arange(0, WIDE)
+    n = lane_order(k, TILE) if TILE else k
     b, t = row // L, row % L
-    read = (row < total)[:, None] & (n < N)[None, :]
-    write = (row < total)[:, None] & (n < NP)[None, :]
+    write = (row < total)[:, None] & (k >= 0)[None, :]
+    read = write & (n < N)[None, :]
     vb = tl.load(B + (b * b_sb + t * b_sl)[:, None] + n[None, :] * b_sn, mask=read, other=0.0)
     vc = tl.load(C + (b * c_sb + t * c_sl)[:, None] + n[None, :] * c_sn, mask=read, other=0.0)
-    ptr = out + row[:, None] * (2 * NP) + n[None, :]
+    ptr = out + row[:, None] * (2 * WIDE) + k[None, :]
     tl.store(ptr, vb.to(tl.float32), mask=write)
-    tl.store(ptr + NP, vc.to(tl.float32), mask=write)
+    tl.store(ptr + WIDE, vc.to(tl.float32), mask=write)
 
 
 @triton.jit(do_not_specialize=["L", "D", "n_real", "n_chunks"])
@@ -85,6 +104,7 @@ def state_kernel(
     REVERSE: tl.constexpr,
     MASK_L: tl.constexpr,
     MASK_D: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """What a chunk leaves when it begins from zero, (B, chunks, NP, D), and its sum of dt, (B, chunks, D)."""
     if WIDTH:
@@ -111,31 +131,21 @@ def state_kernel(
     u_ptr = u + b * u_sb + token * u_sl + d * u_sd
     dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
     row_ptr = coupling + (b * L + token) * (2 * NP) + n0
-    raws = load_group(dt_ptr, 0, way * dt_sl, 0, steps, (live,), U, MASK_L, MASKED)
-    us = load_group(u_ptr, 0, way * u_sl, 0, steps, (live,), U, MASK_L, MASKED)
-    spread = load_spread(row_ptr, steps - 1, way * (2 * NP), lane, U, N, NP, False, MASK_L)
-    for i in range(0, steps, U):
-        # The last group loads itself again.
-        more = tl.where(i + U < steps, U, 0)
-        u_ptr += more * way * u_sl
-        dt_ptr += more * way * dt_sl
-        row_ptr += more * way * (2 * NP)
-        next_raws = load_group(dt_ptr, 0, way * dt_sl, i + more, steps, (live,), U, MASK_L, MASKED)
-        next_us = load_group(u_ptr, 0, way * u_sl, i + more, steps, (live,), U, MASK_L, MASKED)
-        next_spread = load_spread(row_ptr, steps - 1 - i - more, way * (2 * NP), lane, U, N, NP, False, MASK_L)
+    for i in tl.range(0, steps, U, num_stages=STAGES):
+        raws = load_group(dt_ptr, way * dt_sl, i, steps, live, U, MASK_L, MASKED)
+        us = load_group(u_ptr, way * u_sl, i, steps, live, U, MASK_L, MASKED)
         for j in tl.static_range(U):
-            row = ()
-            for n in tl.static_range(N):
-                row = row + (shared(spread, j, n, N),)
+            row_at = tl.minimum(j, steps - 1 - i) if MASK_L else j
+            row_b, _ = load_rows(row_ptr + row_at * way * (2 * NP), N, NP)
             valid = live & (i + j < steps) if MASK_L else live
             delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
             if HAS_WALLS:
                 h = cut(h, wall_before(walls, b, first + i + j, L), N)
-            h = advance(h, delta, delta * us[j].to(tl.float32), decay, row, N)
+            h = advance(h, delta, delta * us[j].to(tl.float32), decay, row_b, N)
             total = total + delta
-        raws = next_raws
-        us = next_us
-        spread = next_spread
+        u_ptr += U * way * u_sl
+        dt_ptr += U * way * dt_sl
+        row_ptr += U * way * (2 * NP)
     store_state(states + ((b * n_chunks + c) * NP + n0) * D + d, h, D, live, N)
     tl.store(sums + (b * n_chunks + c) * D + d, total, mask=live)
 
@@ -160,6 +170,7 @@ def carry_kernel(
     U: tl.constexpr,
     HAS_INITIAL: tl.constexpr,
     HAS_WALLS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """In place: what each chunk leaves by itself becomes the state that enters it."""
     d = tl.program_id(0) * BD + tl.arange(0, BD)
@@ -173,7 +184,7 @@ def carry_kernel(
         h = tl.load(initial + b * i_sb + d * i_sd + n * i_sn, mask=real, other=0.0).to(tl.float32)
     else:
         h = tl.zeros((BD,), tl.float32)
-    for c in range(0, n_chunks, U):
+    for c in tl.range(0, n_chunks, U, num_stages=STAGES):
         own = ()
         total = ()
         for j in tl.static_range(U):
@@ -244,6 +255,7 @@ def output_kernel(
     KEEP: tl.constexpr,
     FINE: tl.constexpr,
     ADD: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """y of a span of chunks from the state that enters its first, and the final state.
 
@@ -263,10 +275,12 @@ def output_kernel(
     pid = tl.program_id(0)
     lane = tl.arange(0, 32)
     d = (pid % blocks) * BD + lane
+    wide = (pid % blocks) * BD + tl.arange(0, BD)
     c = (pid // blocks) % n_spans
     b = (pid // (blocks * n_spans)).to(tl.int64)
     d = d.to(tl.int64)
-    place = states + ((b * n_chunks + c * (span // chunk)) * NP + n0) * D + d
+    wide = wide.to(tl.int64)
+    entered = states + ((b * n_chunks + c * (span // chunk)) * NP + n0) * D + d
     live = ()
     h = ()
     decay = ()
@@ -279,56 +293,42 @@ def output_kernel(
         decay = decay + (load_decay(A, channel, here, n0, a_sd, a_sn, n_real, N),)
         bias = bias + (tl.load(dt_bias + channel, mask=here, other=0.0).to(tl.float32) if HAS_BIAS else 0.0,)
         skip = skip + (tl.load(D_skip + channel, mask=here, other=0.0).to(tl.float32) if HAS_SKIP else 0.0,)
-        h = h + (load_state(place + 32 * side, D, here, N, MASK_D),)
+        h = h + (load_state(entered + 32 * side, D, here, N, MASK_D),)
 
     first = c.to(tl.int64) * span
     steps = tl.minimum(span, L - first).to(tl.int32)
     token = L - 1 - first if REVERSE else first
     way = tl.full((), -1 if REVERSE else 1, tl.int64)
-    u_ptr = u + b * u_sb + token * u_sl + d * u_sd
-    dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
-    z_ptr = z + b * z_sb + token * z_sl + d * z_sd
+    u_ptr = u + b * u_sb + token * u_sl + wide * u_sd
+    dt_ptr = dt + b * dt_sb + token * dt_sl + wide * dt_sd
+    z_ptr = z + b * z_sb + token * z_sl + wide * z_sd
     row_ptr = coupling + (b * L + token) * (2 * NP) + n0
-    y_ptr = y + (b * L + token) * D + d
-    sum_ptr = sum_y + (b * L + token) * D + d
-    raws = load_group(dt_ptr, 32 * dt_sd, way * dt_sl, 0, steps, live, U, MASK_L, MASKED)
-    us = load_group(u_ptr, 32 * u_sd, way * u_sl, 0, steps, live, U, MASK_L, MASKED)
-    zs = us
-    if HAS_GATE and LAST:
-        zs = load_group(z_ptr, 32 * z_sd, way * z_sl, 0, steps, live, U, MASK_L, MASKED)
-    spread = load_spread(row_ptr, steps - 1, way * (2 * NP), lane, U, N, NP, True, MASK_L)
+    out_ptr = (y if LAST else sum_y) + (b * L + token) * D + d
+    sum_ptr = sum_y + (b * L + token) * D + wide
     keep_at = chunk
     kept_ptr = kept + ((b * (span // U) * (NP // N) + n0 // N) * blocks + pid % blocks) * (N * BD)
-    for i in range(0, steps, U):
+    for i in tl.range(0, steps, U, num_stages=STAGES):
         if FINE:
             keep_channel(kept_ptr, h[0], lane, N)
             kept_ptr += tl.cast(blocks, tl.int64) * (NP * BD)
         if KEEP:  # noqa: SIM102 (known when compiled; the other when run)
             if i == keep_at:
                 keep_at += chunk
-                place += tl.cast(D, tl.int64) * NP
+                entered += tl.cast(D, tl.int64) * NP
                 for side in tl.static_range(SIDES):
-                    store_state(place + 32 * side, h[side], D, live[side], N)
-        # The last group loads itself again.
-        more = tl.where(i + U < steps, U, 0)
-        u_ptr += more * way * u_sl
-        dt_ptr += more * way * dt_sl
-        z_ptr += more * way * z_sl
-        row_ptr += more * way * (2 * NP)
-        next_raws = load_group(dt_ptr, 32 * dt_sd, way * dt_sl, i + more, steps, live, U, MASK_L, MASKED)
-        next_us = load_group(u_ptr, 32 * u_sd, way * u_sl, i + more, steps, live, U, MASK_L, MASKED)
-        next_zs = next_us
+                    store_state(entered + 32 * side, h[side], D, live[side], N)
+        raws = load_group(dt_ptr, way * dt_sl, i, steps, wide < D, U, MASK_L, MASKED)
+        us = load_group(u_ptr, way * u_sl, i, steps, wide < D, U, MASK_L, MASKED)
+        zs = us
         if HAS_GATE and LAST:
-            next_zs = load_group(z_ptr, 32 * z_sd, way * z_sl, i + more, steps, live, U, MASK_L, MASKED)
-        next_spread = load_spread(row_ptr, steps - 1 - i - more, way * (2 * NP), lane, U, N, NP, True, MASK_L)
-        others = load_group(y_ptr, 32, way * D, i, steps, live, U, MASK_L, MASKED) if ADD and LAST else us
+            zs = load_group(z_ptr, way * z_sl, i, steps, wide < D, U, MASK_L, MASKED)
+        sums = us
+        if not FIRST:
+            sums = load_group(sum_ptr, way * D, i, steps, wide < D, U, MASK_L, MASKED)
         out = ()
         for j in tl.static_range(U):
-            row_b = ()
-            row_c = ()
-            for n in tl.static_range(N):
-                row_b = row_b + (shared(spread, j, n, 2 * N),)
-                row_c = row_c + (shared(spread, j, N + n, 2 * N),)
+            row_at = tl.minimum(j, steps - 1 - i) if MASK_L else j
+            row_b, row_c = load_rows(row_ptr + row_at * way * (2 * NP), N, NP)
             new_h = ()
             for side in tl.static_range(SIDES):
                 valid = live[side] & (i + j < steps) if MASK_L else live[side]
@@ -341,7 +341,7 @@ def output_kernel(
                 after = advance(before, delta, delta * x_in, decay[side], row_b, N)
                 new_h = new_h + (after,)
                 if not FIRST:
-                    total = load_row(sum_ptr + j * way * D + 32 * side, valid, MASKED)
+                    total = sums[j * SIDES + side]
                 elif HAS_SKIP:
                     total = skip[side] * x_in
                 else:
@@ -352,19 +352,18 @@ def output_kernel(
                     gate_in = zs[j * SIDES + side].to(tl.float32)
                     total = total * (gate_in * sigmoid(gate_in))
                 if ADD and LAST:
-                    total += others[j * SIDES + side].to(tl.float32)
+                    total += load_row(out_ptr + j * way * D + 32 * side, valid, MASKED)
                 out = out + (total,)
             h = new_h
         for j in tl.static_range(U):
             for side in tl.static_range(SIDES):
                 valid = live[side] & (i + j < steps) if MASK_L else live[side]
-                ptr = y_ptr + j * way * D + 32 * side if LAST else sum_ptr + j * way * D + 32 * side
-                store_row(ptr, out[j * SIDES + side], valid, MASKED)
-        raws = next_raws
-        us = next_us
-        zs = next_zs
-        spread = next_spread
-        y_ptr += U * way * D
+                store_row(out_ptr + j * way * D + 32 * side, out[j * SIDES + side], valid, MASKED)
+        u_ptr += U * way * u_sl
+        dt_ptr += U * way * dt_sl
+        z_ptr += U * way * z_sl
+        row_ptr += U * way * (2 * NP)
+        out_ptr += U * way * D
         sum_ptr += U * way * D
     if c == n_spans - 1:
         for side in tl.static_range(SIDES):

@@ -19,14 +19,13 @@ import triton.language as tl
 
 from genomamba.kernels.selective_scan.triton_lanes import (
     kept_state,
-    load_row_lanes,
+    load_lane_rows,
     partners,
-    prefetch,
-    prefetch_tokens,
     sum_over_lanes,
 )
 from genomamba.kernels.selective_scan.triton_steps import (
     cut,
+    load_group,
     load_row,
     load_state,
     step_size,
@@ -112,7 +111,7 @@ def gradient_kernel(
     REVERSE: tl.constexpr,
     MASK_L: tl.constexpr,
     MASK_D: tl.constexpr,
-    ASM: tl.constexpr,
+    STAGES: tl.constexpr,
     FIRST: tl.constexpr,
     LAST: tl.constexpr,
     WHOLE: tl.constexpr,
@@ -140,7 +139,6 @@ def gradient_kernel(
     batch = tl.num_programs(0) // (blocks * slab_chunks)
     live = d < D
     d = d.to(tl.int64)
-    near = tl.minimum(d, D - 1) if MASK_D else d
     bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
     skip = tl.load(D_skip + d, mask=live, other=0.0).to(tl.float32) if HAS_SKIP else 0.0
 
@@ -159,36 +157,33 @@ def gradient_kernel(
     grad_A = zeros_like_state(d, N)
     grad_bias = tl.zeros((BD,), tl.float32)
     grad_skip = tl.zeros((BD,), tl.float32)
-    for r in range(0, groups):
+    for r in tl.range(0, groups, num_stages=STAGES):
         group = groups - 1 - r
         i0 = group * K
         place = ((b * slab_chunks + s) * (chunk // K) + group) * (NP // N) + n0 // N
         h = kept_state(kept + (place * blocks + block) * (N * BD), lane, N)
         token = L - 1 - (first + i0) if REVERSE else first + i0
-        u_ptr = u + b * u_sb + token * u_sl + near * u_sd
-        dt_ptr = dt + b * dt_sb + token * dt_sl + near * dt_sd
-        z_ptr = z + b * z_sb + token * z_sl + near * z_sd
-        dy_ptr = dy + b * dy_sb + token * dy_sl + near * dy_sd
-        rows = coupling + (b * row_count + token - row_first) * (2 * NP) + n0
-        # What the group before needs, asked for while this one is computed; the first asks for itself again.
-        back = tl.where(group > 0, -K, 0) * way
-        left = steps - 1
-        prefetch_tokens(u_ptr + back * u_sl, way * u_sl, lane, left, K, ASM)
-        prefetch_tokens(dt_ptr + back * dt_sl, way * dt_sl, lane, left, K, ASM)
-        prefetch_tokens(dy_ptr + back * dy_sl, way * dy_sl, lane, left, K, ASM)
+        u_ptr = u + b * u_sb + token * u_sl + d * u_sd
+        dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
+        z_ptr = z + b * z_sb + token * z_sl + d * z_sd
+        dy_ptr = dy + b * dy_sb + token * dy_sl + d * dy_sd
+        rows = coupling + (b * row_count + token - row_first) * (4 * NP) + 2 * n0
+        out_row = (b * L + token) * D
+        at_sum = (slab_row + i0) * D + d
+        part = part_ptr + (slab_row + i0) * (2 * N)
+        raws = load_group(dt_ptr, way * dt_sl, i0, steps, live, K, MASK_L, MASKED)
+        inputs = load_group(u_ptr, way * u_sl, i0, steps, live, K, MASK_L, MASKED)
+        dys = load_group(dy_ptr, way * dy_sl, i0, steps, live, K, MASK_L, MASKED)
+        zs = inputs
         if HAS_GATE:
-            prefetch_tokens(z_ptr + back * z_sl, way * z_sl, lane, left, K, ASM)
-        if ADD and LAST:
-            out_row = (b * L + token + back) * D
-            if HAS_GATE:
-                prefetch_tokens(dz_out + out_row * DZ_ROW + near, way * D * DZ_ROW, lane, left, K, ASM)
-            if HAS_Y:
-                prefetch_tokens(y_out + out_row + near, way * D, lane, left, K, ASM)
-        lowest = rows + (back - (K - 1) if REVERSE else back) * (2 * NP)
-        prefetch(lowest + lane * (2 * NP * K // BD), ASM)
-        before = kept + ((place - tl.where(group > 0, NP // N, 0)) * blocks + block) * (N * BD)
-        for q in tl.static_range(N // 8):
-            prefetch(before + (q * BD + lane) * 8, ASM)
+            zs = load_group(z_ptr, way * z_sl, i0, steps, live, K, MASK_L, MASKED)
+        sums_y = inputs
+        sums_x = inputs
+        sums_a = inputs
+        if not FIRST:
+            sums_y = load_group(sum_y + at_sum, D, i0, steps, live, K, MASK_L, MASKED)
+            sums_x = load_group(sum_x + at_sum, D, i0, steps, live, K, MASK_L, MASKED)
+            sums_a = load_group(sum_a + at_sum, D, i0, steps, live, K, MASK_L, MASKED)
         deltas = ()
         us = ()
         grads = ()
@@ -199,17 +194,15 @@ def gradient_kernel(
         dcs = ()
         for j in tl.static_range(K):
             valid = live & (i0 + j < steps) if MASK_L else live
-            raw = load_row(dt_ptr + j * way * dt_sl, valid, MASKED)
-            x_in = load_row(u_ptr + j * way * u_sl, valid, MASKED)
-            grad = load_row(dy_ptr + j * way * dy_sl, valid, MASKED)
-            delta = step_size(raw, bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
-            at = (tl.minimum(j, steps - 1 - i0) if MASK_L else j) * way * (2 * NP)
-            row_b = load_row_lanes(rows + at, lane, N, ASM)
-            row_c = load_row_lanes(rows + at + NP, lane, N, ASM)
+            x_in = inputs[j].to(tl.float32)
+            grad = dys[j].to(tl.float32)
+            delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
+            row_at = tl.minimum(j, steps - 1 - i0) if MASK_L else j
+            row_b, row_c = load_lane_rows(rows + row_at * way * (4 * NP), N, NP)
             dz = grad
             silu = grad
             if HAS_GATE:
-                gate_in = load_row(z_ptr + j * way * z_sl, valid, MASKED)
+                gate_in = zs[j].to(tl.float32)
                 gate = sigmoid(gate_in)
                 dz = grad * (gate * (1.0 + gate_in * (1.0 - gate)))
                 silu = gate_in * gate
@@ -244,9 +237,8 @@ def gradient_kernel(
             if HAS_SKIP and FIRST:
                 y += skip * x_in
             if HAS_GATE or HAS_Y:
-                at_sum = (slab_row + i0 + j) * D + d
                 if not FIRST:
-                    y += tl.load(sum_y + at_sum, mask=valid, other=0.0)
+                    y += sums_y[j]
                 if LAST:
                     dz = dz * y
                     if HAS_GATE:
@@ -265,31 +257,29 @@ def gradient_kernel(
             more_y = ()
             for j in tl.static_range(K):
                 valid = live & (i0 + j < steps) if MASK_L else live
-                row = (b * L + token + j * way) * D
                 if HAS_GATE:
-                    more_dz = more_dz + (dzs[j] + load_row(dz_out + row * DZ_ROW + d, valid, MASKED),)
+                    there = dz_out + out_row * DZ_ROW + d + j * way * D * DZ_ROW
+                    more_dz = more_dz + (dzs[j] + load_row(there, valid, MASKED),)
                 if HAS_Y:
-                    more_y = more_y + (ys[j] + load_row(y_out + row + d, valid, MASKED),)
+                    more_y = more_y + (ys[j] + load_row(y_out + out_row + d + j * way * D, valid, MASKED),)
             if HAS_GATE:
                 dzs = more_dz
             if HAS_Y:
                 ys = more_y
         for j in tl.static_range(K):
-            store_row(part_ptr + (slab_row + i0 + j) * (2 * N) + N, dcs[j], writes & (i0 + j < steps), True)
             valid = live & (i0 + j < steps) if MASK_L else live
-            row = (b * L + token + j * way) * D
+            store_row(part + j * (2 * N) + N, dcs[j], writes & (i0 + j < steps) if MASK_L else writes, True)
             if LAST:
                 if HAS_GATE:
-                    store_row(dz_out + row * DZ_ROW + d, dzs[j], valid, MASKED)
+                    store_row(dz_out + out_row * DZ_ROW + d + j * way * D * DZ_ROW, dzs[j], valid, MASKED)
                 if HAS_Y:
-                    store_row(y_out + row + d, ys[j], valid, MASKED)
+                    store_row(y_out + out_row + d + j * way * D, ys[j], valid, MASKED)
             elif HAS_GATE or HAS_Y:
-                store_row(sum_y + (slab_row + i0 + j) * D + d, ys[j], valid, MASKED)
+                store_row(sum_y + at_sum + j * D, ys[j], valid, MASKED)
         for j in tl.static_range(K - 1, -1, -1):
             valid = live & (i0 + j < steps) if MASK_L else live
-            at = (tl.minimum(j, steps - 1 - i0) if MASK_L else j) * way * (2 * NP)
-            row_b = load_row_lanes(rows + at, lane, N, ASM, True)
-            row_c = load_row_lanes(rows + at + NP, lane, N, ASM, True)
+            row_at = tl.minimum(j, steps - 1 - i0) if MASK_L else j
+            row_b, row_c = load_lane_rows(rows + row_at * way * (4 * NP), N, NP)
             du_t = tl.zeros((BD,), tl.float32)
             ddt_t = tl.zeros((BD,), tl.float32)
             # Exchanged a second time, in other words lest the first be kept: few registers decide about spills.
@@ -324,16 +314,14 @@ def gradient_kernel(
             grad_A = new_A
             if HAS_WALLS:
                 g = cut(g, wall_before(walls, b, first + i0 + j, L), N)
-            at_out = (b * L + token + j * way) * D + d
-            at_sum = (slab_row + i0 + j) * D + d
             summed = ()
             for n in tl.static_range(N // 2):
                 summed = summed + (db[n + N // 2],)
             db_t = sum_over_lanes(summed, lane, N)
-            store_row(part_ptr + (slab_row + i0 + j) * (2 * N), db_t, writes & (i0 + j < steps), True)
+            store_row(part + j * (2 * N), db_t, writes & (i0 + j < steps) if MASK_L else writes, True)
             if not FIRST:
-                du_t += tl.load(sum_x + at_sum, mask=valid, other=0.0)
-                ddt_t += tl.load(sum_a + at_sum, mask=valid, other=0.0)
+                du_t += sums_x[j]
+                ddt_t += sums_a[j]
             if LAST:
                 ddt_t = us[j] * du_t + ddt_t * LN2
                 du_t = deltas[j] * du_t
@@ -346,11 +334,11 @@ def gradient_kernel(
                 if MASKED:
                     ddt_t = tl.where(valid, ddt_t, 0.0)
                 grad_bias += ddt_t
-                store_row(du + at_out, du_t, valid, MASKED)
-                store_row(ddt + at_out, ddt_t, valid, MASKED)
+                store_row(du + out_row + d + j * way * D, du_t, valid, MASKED)
+                store_row(ddt + out_row + d + j * way * D, ddt_t, valid, MASKED)
             else:
-                store_row(sum_x + at_sum, du_t, valid, MASKED)
-                store_row(sum_a + at_sum, ddt_t, valid, MASKED)
+                store_row(sum_x + at_sum + j * D, du_t, valid, MASKED)
+                store_row(sum_a + at_sum + j * D, ddt_t, valid, MASKED)
     grown = (((b * most_chunks + s) * NP + n0) * blocks + block) * BD + lane
     for n in tl.static_range(N):
         place = grown + n * blocks * BD

@@ -15,45 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def load_four(ptr, ASM: tl.constexpr, AGAIN: tl.constexpr = False):
-    """Four neighbouring numbers from a 16-byte aligned address (of each lane), never written by the same kernel.
-
-    As one instruction on a GPU. Besides, Triton's coalescing pass takes seconds over so many loads and
-    does not see these; its interpreter knows no assembly. `AGAIN` asks for a second load of what an earlier
-    one got, instead of registers that hold it until then: a different instruction, lest they be merged.
-    """
-    if ASM:
-        return tl.inline_asm_elementwise(
-            "ld.global.v4.f32 {$0, $1, $2, $3}, [$4];" if AGAIN else "ld.global.nc.v4.f32 {$0, $1, $2, $3}, [$4];",
-            "=f,=f,=f,=f,l",
-            [ptr.to(tl.int64)],
-            dtype=(tl.float32, tl.float32, tl.float32, tl.float32),
-            is_pure=not AGAIN,
-            pack=1,
-        )
-    return tl.load(ptr), tl.load(ptr + 1), tl.load(ptr + 2), tl.load(ptr + 3)
-
-
-@triton.jit
-def prefetch(ptr, ASM: tl.constexpr):
-    """Ask for each lane's address to be in the L1 cache soon. Reads are so short that their latency decides."""
-    if ASM:
-        tl.inline_asm_elementwise(
-            "prefetch.global.L1 [$1]; mov.b32 $0, 0;",
-            "=r,l",
-            [ptr.to(tl.int64)],
-            dtype=tl.int32,
-            is_pure=False,
-            pack=1,
-        )
-
-
-@triton.jit
-def prefetch_tokens(ptr, stride, i, last, U: tl.constexpr, ASM: tl.constexpr):
-    """The rows of channels of U tokens, at most `last` + 1: lane i of each U asks for token i, at its own channel."""
-    prefetch(ptr + tl.minimum(i % U, last) * stride, ASM)
+from genomamba.kernels.selective_scan.triton_steps import columns
 
 
 @triton.jit
@@ -63,13 +25,30 @@ def lane_state(lane, r, N: tl.constexpr):
 
 
 @triton.jit
-def load_row_lanes(row, lane, N: tl.constexpr, ASM: tl.constexpr, AGAIN: tl.constexpr = False):
-    """The N / 2 numbers of a row of `coupling` for a lane's states."""
-    out = ()
-    for i in tl.static_range(N // 8):
-        a, b, c, d = load_four(row + lane_state(lane, 4 * i, N), ASM, AGAIN)
-        out = out + (a, b, c, d)
-    return out
+def lane_order(k, N: tl.constexpr):
+    """Which state number k of a row for lanes is of: per tile and half, one turn for each value of bit 2."""
+    HALF: tl.constexpr = N // 2
+    r = k % HALF
+    return k // (2 * N) * N + k // N % 2 * HALF + (r ^ (k // HALF % 2 * 4 & (HALF - 1)))
+
+
+@triton.jit
+def load_lane_rows(row, N: tl.constexpr, NP: tl.constexpr):
+    """B and C of one step for each lane's N / 2 states, in the order of its registers.
+
+    The row holds every order that a lane may have, two for each half of the states, so that lanes only read.
+    """
+    k = tl.arange(0, 4 * N)
+    both = tl.load(row + k // (2 * N) * (2 * NP) + k % (2 * N))
+    row_b, row_c = tl.split(tl.permute(tl.reshape(both, (2, 2 * N)), (1, 0)))
+    return for_lanes(row_b, N), for_lanes(row_c, N)
+
+
+@triton.jit
+def for_lanes(row, N: tl.constexpr):
+    """N / 2 vectors from the orders of a row: lane bit 4 chooses the half, bit 2 the turn."""
+    orders = tl.reshape(row, (2, 1, 2, 1, N // 2))
+    return columns(tl.reshape(tl.broadcast_to(orders, (2, 2, 2, 4, N // 2)), (32, N // 2)))
 
 
 @triton.jit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -90,12 +89,13 @@ def scan_forward(
             forward_kernels.state_kernel[(blocks * cut.n_chunks * batch, cut.padded // cut.forward_tile)](
                 u, dt, A, coupling, present(dt_bias, u), walls, entering, sums, length, channels, states,
                 cut.chunk, cut.n_chunks, *u.stride(), *dt.stride(), *A.stride(),
-                NP=cut.padded, N=cut.forward_tile, WIDTH=width, U=cut.forward_unroll, num_warps=1, **flags,
+                NP=cut.padded, N=cut.forward_tile, WIDTH=width, U=cut.forward_unroll, STAGES=cut.stages,
+                maxnreg=cut.state_registers if lean else None, num_warps=1, **flags,
             )  # fmt: skip
             forward_kernels.carry_kernel[(lane_blocks(channels), cut.padded, batch)](
                 entering, sums, A, chunk_walls, present(initial_state, u), channels, states, cut.n_chunks,
                 *A.stride(), *strides_of(initial_state), NP=cut.padded, BD=LANES, U=16,
-                HAS_INITIAL=initial_state is not None, HAS_WALLS=reset is not None, num_warps=1,
+                HAS_INITIAL=initial_state is not None, HAS_WALLS=reset is not None, STAGES=cut.stages, num_warps=1,
             )  # fmt: skip
         kept = u.new_empty(fine_shape(cut, batch, channels), dtype=torch.float32) if fine else entering
         sum_y = u
@@ -110,7 +110,7 @@ def scan_forward(
                 SIDES=sides, U=cut.forward_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None,
                 FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded,
                 KEEP=keep and not fine and cut.n_spans < cut.n_chunks, FINE=fine,
-                ADD=add_to is not None, maxnreg=cut.output_registers[sides - 1] if lean else None,
+                ADD=add_to is not None, STAGES=cut.stages, maxnreg=cut.output_registers[sides - 1] if lean else None,
                 num_warps=1, **flags,
             )  # fmt: skip
     if reset is not None and reverse:
@@ -159,18 +159,15 @@ def launch_flags(
     }
 
 
-def coupling_rows(B: Tensor, C: Tensor, padded: int) -> Tensor:
-    """B and C side by side, fp32 (B, L, 2, padded N)."""
+def coupling_rows(B: Tensor, C: Tensor, padded: int, lanes_of: int = 0) -> Tensor:
+    """B and C side by side, fp32 (B, L, 2, padded N); in lane order with ``lanes_of`` states to a tile."""
     batch, length, states = B.shape
-    # Kernels may ask for a few rows before the first and after the last.
-    shape, spare = coupling_shape(batch, length, padded), 16 * padded
-    size = math.prod(shape)
-    out = B.new_empty(size + 2 * spare, dtype=torch.float32)[spare : spare + size].view(shape)
+    out = B.new_empty(coupling_shape(batch, length, padded, lanes=lanes_of > 0), dtype=torch.float32)
     rows = max(1, 512 // padded)
     with torch.cuda.device_of(B):
         forward_kernels.coupling_kernel[(triton.cdiv(batch * length, rows),)](
             B, C, out, length, states, batch * length, *B.stride(), *C.stride(),
-            NP=padded, NPW=padded, ROWS=rows, num_warps=4,
+            NP=padded, TILE=lanes_of, ROWS=rows, num_warps=4,
         )  # fmt: skip
     return out
 

@@ -9,12 +9,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from genomamba.kernels.selective_scan.triton_lanes import keep_state, kept_state, lane_state, partners
+from genomamba.kernels.selective_scan.triton_lanes import (
+    keep_state,
+    kept_state,
+    lane_state,
+    load_lane_rows,
+    partners,
+)
 from genomamba.kernels.selective_scan.triton_steps import (
     cut,
     load_group,
     load_row,
-    load_spread,
     step_size,
     wall_before,
     zeros_like_state,
@@ -73,6 +78,7 @@ def rebuild_kernel(
     REVERSE: tl.constexpr,
     MASK_L: tl.constexpr,
     MASK_D: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """`kept`: the state before every K-th step, (B, slab_chunks, chunk / K, NP / N, blocks, N, BD) in number.
 
@@ -104,7 +110,7 @@ def rebuild_kernel(
     dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
     z_ptr = z + b * z_sb + token * z_sl + d * z_sd
     dy_ptr = dy + b * dy_sb + token * dy_sl + d * dy_sd
-    rows = coupling + (b * row_count + token - row_first) * (2 * NP) + n0
+    rows = coupling + (b * row_count + token - row_first) * (4 * NP) + 2 * n0
     kept_ptr = kept + (((b * slab_chunks + s) * (chunk // K) * (NP // N) + n0 // N) * blocks + pid % blocks) * (N * BD)
     h = ()
     for side in tl.static_range(2):
@@ -119,37 +125,21 @@ def rebuild_kernel(
     total = tl.zeros((BD,), tl.float32)
     grad_skip = tl.zeros((BD,), tl.float32)
     closed = 0
-    raws = load_group(dt_ptr, 0, way * dt_sl, 0, steps, (live,), U, MASK_L, MASKED)
-    us = load_group(u_ptr, 0, way * u_sl, 0, steps, (live,), U, MASK_L, MASKED)
-    dys = load_group(dy_ptr, 0, way * dy_sl, 0, steps, (live,), U, MASK_L, MASKED)
-    zs = load_group(z_ptr, 0, way * z_sl, 0, steps, (live,), U, MASK_L, MASKED) if HAS_GATE else us
-    spread = load_spread(rows, steps - 1, way * (2 * NP), lane, U, N, NP, True, MASK_L)
-    for i in range(0, steps, U):
+    for i in tl.range(0, steps, U, num_stages=STAGES):
         if i % K == 0:
             keep_state(kept_ptr, h, lane, N)
             kept_ptr += tl.cast(blocks, tl.int64) * (NP * BD)
-        # The last group loads itself again.
-        more = tl.where(i + U < steps, U, 0)
-        u_ptr += more * way * u_sl
-        dt_ptr += more * way * dt_sl
-        z_ptr += more * way * z_sl
-        dy_ptr += more * way * dy_sl
-        rows += more * way * (2 * NP)
-        next_raws = load_group(dt_ptr, 0, way * dt_sl, i + more, steps, (live,), U, MASK_L, MASKED)
-        next_us = load_group(u_ptr, 0, way * u_sl, i + more, steps, (live,), U, MASK_L, MASKED)
-        next_dys = load_group(dy_ptr, 0, way * dy_sl, i + more, steps, (live,), U, MASK_L, MASKED)
-        next_zs = next_us
+        raws = load_group(dt_ptr, way * dt_sl, i, steps, live, U, MASK_L, MASKED)
+        us = load_group(u_ptr, way * u_sl, i, steps, live, U, MASK_L, MASKED)
+        dys = load_group(dy_ptr, way * dy_sl, i, steps, live, U, MASK_L, MASKED)
+        zs = us
         if HAS_GATE:
-            next_zs = load_group(z_ptr, 0, way * z_sl, i + more, steps, (live,), U, MASK_L, MASKED)
-        next_spread = load_spread(rows, steps - 1 - i - more, way * (2 * NP), lane, U, N, NP, True, MASK_L)
+            zs = load_group(z_ptr, way * z_sl, i, steps, live, U, MASK_L, MASKED)
         for j in tl.static_range(U):
             valid = live & (i + j < steps) if MASK_L else live
             delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
-            row_b = ()
-            row_c = ()
-            for r in tl.static_range(N // 2):
-                row_b = row_b + (tl.gather(spread[j], lane_state(lane, r, N), 0),)
-                row_c = row_c + (tl.gather(spread[j], lane_state(lane, r, N) + N, 0),)
+            row_at = tl.minimum(j, steps - 1 - i) if MASK_L else j
+            row_b, row_c = load_lane_rows(rows + row_at * way * (4 * NP), N, NP)
             grad = dys[j].to(tl.float32)
             if HAS_GATE:
                 gate_in = zs[j].to(tl.float32)
@@ -179,11 +169,11 @@ def rebuild_kernel(
             ask = new_ask
             total += delta
             grad_skip += x_in * grad
-        raws = next_raws
-        us = next_us
-        dys = next_dys
-        zs = next_zs
-        spread = next_spread
+        u_ptr += U * way * u_sl
+        dt_ptr += U * way * dt_sl
+        z_ptr += U * way * z_sl
+        dy_ptr += U * way * dy_sl
+        rows += U * way * (4 * NP)
     place = ((b * slab_chunks + s) * NP + n0) * (blocks * BD)
     for n in tl.static_range(N):
         tl.store(asked + place + (n * blocks + pid % blocks) * BD + lane, ask[n])
@@ -213,6 +203,7 @@ def adjoint_carry_kernel(
     BD: tl.constexpr,
     U: tl.constexpr,
     HAS_WALLS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """In place: what each chunk asks becomes the gradient of the state that leaves it; `carry` moves on."""
     block = tl.program_id(0)
@@ -226,7 +217,7 @@ def adjoint_carry_kernel(
     live = d < D
     decay = tl.load(A + d * a_sd + state * a_sn, mask=live & (state < n_real), other=0.0).to(tl.float32) * LOG2E
     g = tl.load(carry + b * NP * width + at_lane)
-    for c in range(0, slab_chunks, U):
+    for c in tl.range(0, slab_chunks, U, num_stages=STAGES):
         own = ()
         total = ()
         for j in tl.static_range(U):

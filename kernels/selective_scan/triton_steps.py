@@ -30,50 +30,48 @@ def store_row(ptr, value, mask, MASKED: tl.constexpr):
 
 
 @triton.jit
-def load_group(ptr, aside, stride, i, steps, live, U: tl.constexpr, MASK_L: tl.constexpr, MASKED: tl.constexpr):
-    """The rows of U steps from step i on, as they lie in memory: for each, a vector per channel group."""
-    out = ()
-    for j in tl.static_range(U):
-        for side in tl.static_range(len(live)):
-            at = ptr + j * stride + side * aside
-            if MASKED:
-                valid = live[side] & (i + j < steps) if MASK_L else live[side]
-                out = out + (tl.load(at, mask=valid, other=0.0),)
-            else:
-                out = out + (tl.load(at),)
+def columns(tile):
+    """The columns of a tile, a power of two of them from 2 on, as vectors."""
+    ROWS: tl.constexpr = tile.shape[0]
+    HALF: tl.constexpr = tile.shape[1] // 2
+    even, odd = tl.split(tl.reshape(tile, (ROWS, HALF, 2)))
+    if HALF == 1:
+        out = (tl.reshape(even, (ROWS,)), tl.reshape(odd, (ROWS,)))
+    else:
+        left, right = columns(even), columns(odd)
+        out = ()
+        for i in tl.static_range(HALF):
+            out = out + (left[i], right[i])
     return out
 
 
 @triton.jit
-def load_spread(
-    row,
-    last,
-    stride,
-    lane,
-    U: tl.constexpr,
-    N: tl.constexpr,
-    NP: tl.constexpr,
-    BOTH: tl.constexpr,
-    MASK_L: tl.constexpr,
-):
-    """B, and C with `BOTH`, of U steps: number k in lane k % 32 of vector k // 32.
+def load_group(ptr, stride, i, steps, live, U: tl.constexpr, MASK_L: tl.constexpr, MASKED: tl.constexpr):
+    """The rows of U steps from step i on, as they lie in memory: for each, a vector per 32 channels.
 
-    Where steps may be missing, those after step `last` are given its numbers; their x is zero.
+    `ptr` and `live` are of the first step's channels, 32 or a multiple. One load, so that its rows are wide enough
+    for a copy to shared memory that runs by itself.
     """
-    SIZE: tl.constexpr = 2 * N if BOTH else N
-    out = ()
-    for j in tl.static_range(U):
-        for q in tl.static_range((SIZE + 31) // 32):
-            k = (q * 32 + lane) % SIZE
-            step = tl.minimum(j, last) if MASK_L else j
-            out = out + (tl.load(row + step * stride + tl.where(k < N, k, k - N + NP)),)
-    return out
+    step = tl.arange(0, U)[:, None]
+    at = ptr[None, :] + step * stride
+    if MASKED:
+        valid = live[None, :] & (i + step < steps) if MASK_L else live[None, :] & (step >= 0)
+        tile = tl.load(at, mask=valid, other=0.0)
+    else:
+        tile = tl.load(at)
+    SIDES: tl.constexpr = tile.shape[1] // 32
+    return columns(tl.reshape(tl.permute(tl.reshape(tile, (U, SIDES, 32)), (2, 0, 1)), (32, U * SIDES)))
 
 
 @triton.jit
-def shared(spread, j: tl.constexpr, k: tl.constexpr, SIZE: tl.constexpr):
-    """Number k of step j, in every lane."""
-    return tl.gather(spread[j * ((SIZE + 31) // 32) + k // 32], tl.full((32,), k % 32, tl.int32), 0)
+def load_rows(row, N: tl.constexpr, NP: tl.constexpr):
+    """B and C of one step, N numbers each, from a row of `coupling`: all of them in every lane."""
+    k = tl.arange(0, 2 * N)
+    both = tl.load(row + k // N * NP + k % N)
+    row_b, row_c = tl.split(tl.permute(tl.reshape(both, (2, N)), (1, 0)))
+    row_b = columns(tl.broadcast_to(tl.reshape(row_b, (1, N)), (32, N)))
+    row_c = columns(tl.broadcast_to(tl.reshape(row_c, (1, N)), (32, N)))
+    return row_b, row_c
 
 
 @triton.jit
