@@ -50,10 +50,9 @@ def main() -> None:
     show("state", triton_forward.state_kernel, forward, unroll * tile, given or planned.state_registers)
     for fine in (False, True):
         name = "output, keeping fine states" if fine else "output"
-        sides = 1 if fine else planned.output_sides
-        own = forward | gated | ends | {"SIDES": sides, "KEEP": False, "FINE": fine, "ADD": False}
-        most = given or planned.output_registers[sides - 1]
-        show(name, triton_forward.output_kernel, own, unroll * tile * sides, most)
+        own = forward | gated | ends | {"KEEP": False, "FINE": fine, "ADD": False}
+        most = given or (planned.fine_registers if fine else planned.output_registers)
+        show(name, triton_forward.output_kernel, own, unroll * tile, most)
     rebuild = backward | gated | {"U": keep}
     most = given or planned.rebuild_registers
     show("rebuild", triton_rebuild.rebuild_kernel, rebuild, keep * tile, most)

@@ -22,15 +22,15 @@ class Plan(NamedTuple):
     span: int  # steps that one warp of the output pass walks: one chunk, or all
     n_spans: int
     padded: int  # states, a power of two
-    forward_tile: int  # states that one lane holds
+    forward_tile: int  # states that one lane holds; backward_tile where it keeps fine states
     forward_unroll: int
-    output_sides: int  # channels of one lane, with strides compiled in, no walls and no fine states; else one
     backward_tile: int
     keep: int  # the backward keeps the state at every keep-th step
     stages: int  # groups of steps that a warp has asked for before it needs them, and the one that it computes
-    # A lane's, with strides compiled in and no walls. The output pass has one channel to a lane, or two.
+    # A lane's, with strides compiled in and no walls.
     state_registers: int
-    output_registers: tuple[int, int]
+    output_registers: int
+    fine_registers: int  # of the output pass where it keeps fine states
     rebuild_registers: int
     gradient_registers: int  # always
 
@@ -54,12 +54,12 @@ def plan(batch: int, length: int, channels: int, states: int) -> Plan:
         padded=padded,
         forward_tile=tile,
         forward_unroll=4,
-        output_sides=1,
         backward_tile=min(tile, 16),
         keep=4,
         stages=3,
-        state_registers=72 if tile <= 16 else 128,
-        output_registers=(128 if tile <= 16 else 168, 168),
+        state_registers=72 if tile <= 16 else 104,
+        output_registers=128 if tile <= 16 else 168,
+        fine_registers=96,
         rebuild_registers=168,
         gradient_registers=255,
     )

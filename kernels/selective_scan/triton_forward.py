@@ -1,6 +1,6 @@
 """The forward scan on a GPU: state pass per chunk, carry across chunks, output pass per chunk.
 
-One program is one warp. A lane keeps the whole state of its channels in registers, so that the sum over
+One program is one warp. A lane keeps the whole state of its channel in registers, so that the sum over
 states needs no shuffles, and walks the tokens of its chunk in order. What a group of tokens needs is asked for
 turns of the loop ahead, by copies that go to shared memory while the warp computes (`num_stages` makes Triton's
 pipeliner do that): so no registers hold it meanwhile, and a lane reads B and C, of which each needs all, from
@@ -240,7 +240,6 @@ def output_kernel(
     N: tl.constexpr,
     WIDTH: tl.constexpr,
     Z_ROW: tl.constexpr,
-    SIDES: tl.constexpr,
     U: tl.constexpr,
     HAS_SKIP: tl.constexpr,
     HAS_GATE: tl.constexpr,
@@ -259,8 +258,8 @@ def output_kernel(
 ):
     """y of a span of chunks from the state that enters its first, and the final state.
 
-    With KEEP the states that enter the other chunks are written beside the first's. With FINE, one span and one
-    channel per lane, the state before every U-th step goes to `kept` as triton_rebuild would write it.
+    With KEEP the states that enter the other chunks are written beside the first's. With FINE, of one
+    span, the state before every U-th step goes to `kept` as triton_rebuild would write it.
 
     With more states than one tile holds, one launch per tile adds to `sum_y` (fp32), and the last gates. With ADD
     the last also adds what is in `y` already.
@@ -268,97 +267,76 @@ def output_kernel(
     if WIDTH:
         D, u_sl, dt_sl, z_sl = WIDTH, WIDTH, WIDTH, WIDTH * Z_ROW
     MASKED: tl.constexpr = MASK_L or MASK_D
-    BD: tl.constexpr = 32 * SIDES
-    tl.static_assert(SIDES == 1 or MASK_D or WIDTH % BD == 0, "a lane's second channel may be beyond the last")
-    tl.static_assert(SIDES == 1 or not FINE, "the backward's lane order is that of one channel")
-    blocks = tl.cdiv(D, BD)
+    blocks = tl.cdiv(D, 32)
     pid = tl.program_id(0)
     lane = tl.arange(0, 32)
-    d = (pid % blocks) * BD + lane
-    wide = (pid % blocks) * BD + tl.arange(0, BD)
+    d = (pid % blocks) * 32 + lane
     c = (pid // blocks) % n_spans
     b = (pid // (blocks * n_spans)).to(tl.int64)
     d = d.to(tl.int64)
-    wide = wide.to(tl.int64)
+    live = d < D
     entered = states + ((b * n_chunks + c * (span // chunk)) * NP + n0) * D + d
-    live = ()
-    h = ()
-    decay = ()
-    bias = ()
-    skip = ()
-    for side in tl.static_range(SIDES):
-        channel = d + 32 * side
-        here = channel < D
-        live = live + (here,)
-        decay = decay + (load_decay(A, channel, here, n0, a_sd, a_sn, n_real, N),)
-        bias = bias + (tl.load(dt_bias + channel, mask=here, other=0.0).to(tl.float32) if HAS_BIAS else 0.0,)
-        skip = skip + (tl.load(D_skip + channel, mask=here, other=0.0).to(tl.float32) if HAS_SKIP else 0.0,)
-        h = h + (load_state(entered + 32 * side, D, here, N, MASK_D),)
+    decay = load_decay(A, d, live, n0, a_sd, a_sn, n_real, N)
+    bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
+    skip = tl.load(D_skip + d, mask=live, other=0.0).to(tl.float32) if HAS_SKIP else 0.0
+    h = load_state(entered, D, live, N, MASK_D)
 
     first = c.to(tl.int64) * span
     steps = tl.minimum(span, L - first).to(tl.int32)
     token = L - 1 - first if REVERSE else first
     way = tl.full((), -1 if REVERSE else 1, tl.int64)
-    u_ptr = u + b * u_sb + token * u_sl + wide * u_sd
-    dt_ptr = dt + b * dt_sb + token * dt_sl + wide * dt_sd
-    z_ptr = z + b * z_sb + token * z_sl + wide * z_sd
+    u_ptr = u + b * u_sb + token * u_sl + d * u_sd
+    dt_ptr = dt + b * dt_sb + token * dt_sl + d * dt_sd
+    z_ptr = z + b * z_sb + token * z_sl + d * z_sd
     row_ptr = coupling + (b * L + token) * (2 * NP) + n0
     out_ptr = (y if LAST else sum_y) + (b * L + token) * D + d
-    sum_ptr = sum_y + (b * L + token) * D + wide
+    sum_ptr = sum_y + (b * L + token) * D + d
     keep_at = chunk
-    kept_ptr = kept + ((b * (span // U) * (NP // N) + n0 // N) * blocks + pid % blocks) * (N * BD)
+    kept_ptr = kept + ((b * (span // U) * (NP // N) + n0 // N) * blocks + pid % blocks) * (N * 32)
     for i in tl.range(0, steps, U, num_stages=STAGES):
         if FINE:
-            keep_channel(kept_ptr, h[0], lane, N)
-            kept_ptr += tl.cast(blocks, tl.int64) * (NP * BD)
+            keep_channel(kept_ptr, h, lane, N)
+            kept_ptr += tl.cast(blocks, tl.int64) * (NP * 32)
         if KEEP:  # noqa: SIM102 (known when compiled; the other when run)
             if i == keep_at:
                 keep_at += chunk
                 entered += tl.cast(D, tl.int64) * NP
-                for side in tl.static_range(SIDES):
-                    store_state(entered + 32 * side, h[side], D, live[side], N)
-        raws = load_group(dt_ptr, way * dt_sl, i, steps, wide < D, U, MASK_L, MASKED)
-        us = load_group(u_ptr, way * u_sl, i, steps, wide < D, U, MASK_L, MASKED)
+                store_state(entered, h, D, live, N)
+        raws = load_group(dt_ptr, way * dt_sl, i, steps, live, U, MASK_L, MASKED)
+        us = load_group(u_ptr, way * u_sl, i, steps, live, U, MASK_L, MASKED)
         zs = us
         if HAS_GATE and LAST:
-            zs = load_group(z_ptr, way * z_sl, i, steps, wide < D, U, MASK_L, MASKED)
+            zs = load_group(z_ptr, way * z_sl, i, steps, live, U, MASK_L, MASKED)
         sums = us
         if not FIRST:
-            sums = load_group(sum_ptr, way * D, i, steps, wide < D, U, MASK_L, MASKED)
+            sums = load_group(sum_ptr, way * D, i, steps, live, U, MASK_L, MASKED)
         out = ()
         for j in tl.static_range(U):
             row_at = tl.minimum(j, steps - 1 - i) if MASK_L else j
             row_b, row_c = load_rows(row_ptr + row_at * way * (2 * NP), N, NP)
-            new_h = ()
-            for side in tl.static_range(SIDES):
-                valid = live[side] & (i + j < steps) if MASK_L else live[side]
-                raw = raws[j * SIDES + side].to(tl.float32)
-                delta = step_size(raw, bias[side], valid, HAS_BIAS, SOFTPLUS, MASKED)
-                x_in = us[j * SIDES + side].to(tl.float32)
-                before = h[side]
-                if HAS_WALLS:
-                    before = cut(before, wall_before(walls, b, first + i + j, L), N)
-                after = advance(before, delta, delta * x_in, decay[side], row_b, N)
-                new_h = new_h + (after,)
-                if not FIRST:
-                    total = sums[j * SIDES + side]
-                elif HAS_SKIP:
-                    total = skip[side] * x_in
-                else:
-                    total = tl.zeros((32,), tl.float32)
-                for n in tl.static_range(N):
-                    total = row_c[n] * after[n] + total
-                if HAS_GATE and LAST:
-                    gate_in = zs[j * SIDES + side].to(tl.float32)
-                    total = total * (gate_in * sigmoid(gate_in))
-                if ADD and LAST:
-                    total += load_row(out_ptr + j * way * D + 32 * side, valid, MASKED)
-                out = out + (total,)
-            h = new_h
+            valid = live & (i + j < steps) if MASK_L else live
+            delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
+            x_in = us[j].to(tl.float32)
+            if HAS_WALLS:
+                h = cut(h, wall_before(walls, b, first + i + j, L), N)
+            h = advance(h, delta, delta * x_in, decay, row_b, N)
+            if not FIRST:
+                total = sums[j]
+            elif HAS_SKIP:
+                total = skip * x_in
+            else:
+                total = tl.zeros((32,), tl.float32)
+            for n in tl.static_range(N):
+                total = row_c[n] * h[n] + total
+            if HAS_GATE and LAST:
+                gate_in = zs[j].to(tl.float32)
+                total = total * (gate_in * sigmoid(gate_in))
+            if ADD and LAST:
+                total += load_row(out_ptr + j * way * D, valid, MASKED)
+            out = out + (total,)
         for j in tl.static_range(U):
-            for side in tl.static_range(SIDES):
-                valid = live[side] & (i + j < steps) if MASK_L else live[side]
-                store_row(out_ptr + j * way * D + 32 * side, out[j * SIDES + side], valid, MASKED)
+            valid = live & (i + j < steps) if MASK_L else live
+            store_row(out_ptr + j * way * D, out[j], valid, MASKED)
         u_ptr += U * way * u_sl
         dt_ptr += U * way * dt_sl
         z_ptr += U * way * z_sl
@@ -366,7 +344,6 @@ def output_kernel(
         out_ptr += U * way * D
         sum_ptr += U * way * D
     if c == n_spans - 1:
-        for side in tl.static_range(SIDES):
-            at = final + (b * D + d + 32 * side) * n_real + n0
-            for n in tl.static_range(N):
-                tl.store(at + n, h[side][n], mask=live[side] & (n0 + n < n_real))
+        at = final + (b * D + d) * n_real + n0
+        for n in tl.static_range(N):
+            tl.store(at + n, h[n], mask=live & (n0 + n < n_real))

@@ -78,7 +78,8 @@ def scan_forward(
     walls, chunk_walls = present(walls, u), present(chunk_walls, u)
     width, z_row = known_strides(z, u, dt)
     lean = width > 0 and reset is None
-    sides = cut.output_sides if lean and not fine else 1
+    # Fine states are in the order of the backward's tiles.
+    tile, most = (cut.backward_tile, cut.fine_registers) if fine else (cut.forward_tile, cut.output_registers)
     with torch.cuda.device_of(u):
         if cut.n_spans == 1:
             entering[:, 0].zero_()
@@ -99,18 +100,18 @@ def scan_forward(
             )  # fmt: skip
         kept = u.new_empty(fine_shape(cut, batch, channels), dtype=torch.float32) if fine else entering
         sum_y = u
-        if cut.padded > cut.forward_tile:
+        if cut.padded > tile:
             sum_y = u.new_empty(u.shape, dtype=torch.float32)
-        for n0 in range(0, cut.padded, cut.forward_tile):
-            forward_kernels.output_kernel[(triton.cdiv(blocks, sides) * cut.n_spans * batch,)](
+        for n0 in range(0, cut.padded, tile):
+            forward_kernels.output_kernel[(blocks * cut.n_spans * batch,)](
                 u, dt, A, coupling, present(D, u), present(z, u), present(dt_bias, u), walls, entering, kept, sum_y, y,
                 final, length, channels, states, cut.chunk, cut.n_chunks, cut.span, cut.n_spans, n0,
                 *u.stride(), *dt.stride(), *A.stride(), *strides_of(z),
-                NP=cut.padded, N=cut.forward_tile, WIDTH=width, Z_ROW=z_row,
-                SIDES=sides, U=cut.forward_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None,
-                FIRST=n0 == 0, LAST=n0 + cut.forward_tile == cut.padded,
+                NP=cut.padded, N=tile, WIDTH=width, Z_ROW=z_row,
+                U=cut.forward_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None,
+                FIRST=n0 == 0, LAST=n0 + tile == cut.padded,
                 KEEP=keep and not fine and cut.n_spans < cut.n_chunks, FINE=fine,
-                ADD=add_to is not None, STAGES=cut.stages, maxnreg=cut.output_registers[sides - 1] if lean else None,
+                ADD=add_to is not None, STAGES=cut.stages, maxnreg=most if lean else None,
                 num_warps=1, **flags,
             )  # fmt: skip
     if reset is not None and reverse:

@@ -47,10 +47,9 @@ def columns(tile):
 
 @triton.jit
 def load_group(ptr, stride, i, steps, live, U: tl.constexpr, MASK_L: tl.constexpr, MASKED: tl.constexpr):
-    """The rows of U steps from step i on, as they lie in memory: for each, a vector per 32 channels.
+    """The rows of U steps from step i on, as they lie in memory; `ptr` and `live` are of the first step's channels.
 
-    `ptr` and `live` are of the first step's channels, 32 or a multiple. One load, so that its rows are wide enough
-    for a copy to shared memory that runs by itself.
+    One load, so that a lane's part is wide enough for a copy to shared memory that runs by itself.
     """
     step = tl.arange(0, U)[:, None]
     at = ptr[None, :] + step * stride
@@ -59,8 +58,7 @@ def load_group(ptr, stride, i, steps, live, U: tl.constexpr, MASK_L: tl.constexp
         tile = tl.load(at, mask=valid, other=0.0)
     else:
         tile = tl.load(at)
-    SIDES: tl.constexpr = tile.shape[1] // 32
-    return columns(tl.reshape(tl.permute(tl.reshape(tile, (U, SIDES, 32)), (2, 0, 1)), (32, U * SIDES)))
+    return columns(tl.trans(tile))
 
 
 @triton.jit

@@ -107,27 +107,6 @@ def test_steps_between_tokens_that_are_compiled_in_agree(
     assert_agree(results(values, run), results(values, dtype=torch.float64, impl="reference", **options))
 
 
-@pytest.mark.parametrize(
-    ("states", "flags", "length", "alone"), [(2, "zDbsh", 35, False), (2, "zDbsh", 35, True), (17, "zs<", 9, True)]
-)
-def test_two_channels_of_one_lane_agree(
-    states: int, flags: str, length: int, alone: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As where there are warps enough, for each chunk or for all; the last block of channels is not full."""
-    monkeypatch.setattr(triton_launch, "_WIDTHS", 1)
-    cut = triton_launch.plan
-
-    def two(*shape: int) -> Any:
-        chosen = cut(*shape)
-        spans = {"span": chosen.chunk * chosen.n_chunks, "n_spans": 1} if alone else {}
-        return chosen._replace(output_sides=2, **spans)
-
-    monkeypatch.setattr(triton_launch, "plan", two)
-    values, options = case(length, 33, states, 1, flags)
-    expected = results(values, dtype=torch.float64, impl="reference", **options)
-    assert_agree(results(values, impl="triton", **options), expected)
-
-
 def test_steps_are_compiled_in_for_the_widths_of_models() -> None:
     wide, narrow = torch.zeros(1, 3, 256), torch.zeros(1, 3, 96)
     assert triton_launch.known_strides(torch.zeros(1, 3, 512)[..., 256:], wide, wide) == (256, 2)
