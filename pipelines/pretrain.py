@@ -121,8 +121,12 @@ class Config:
 
 def unread(config: Config) -> Iterator[tuple[str, str]]:
     """Options, and groups of them, that this configuration does not read, and what they count with."""
-    if config.objective != "masked" and not config.resume:  # a run that goes on keeps what it began with
+    if config.resume:  # a run that goes on keeps what it began with
+        return
+    if config.objective != "masked":
         yield "masking", "--objective masked"
+    if config.first_window is None:
+        yield "short_share", "--first-window"
 
 
 def run(config: Config) -> int:

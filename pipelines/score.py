@@ -10,6 +10,7 @@ is done of it is kept beside it in OUTPUT.shards; --resume goes on from there.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -70,6 +71,13 @@ class Config:
         False,
     )
     force: bool = option("replace an existing output", False)
+
+
+def unread(config: Config) -> Iterator[tuple[str, str]]:
+    """Options that this configuration does not read, and what they count with."""
+    if config.engine != "ray":
+        yield "ray_address", "--engine ray"
+        yield "ray_actors", "--engine ray"
 
 
 def run(config: Config) -> int:

@@ -123,7 +123,8 @@ def test_windows_grow_and_a_stopped_run_goes_on(
     [
         ("--first-window 24", "first_window=24: doubled again and again"),
         ("--first-window 1", "first_window=1: a window has at least 2 bases"),
-        ("--short-share 1", "short_share=1.0: it must lie in [0, 1)"),
+        ("--first-window 16 --short-share 1", "short_share=1.0: it must lie in [0, 1)"),
+        ("--short-share 0.5", "short_share=0.5: it counts only with --first-window; give that too, or leave this out"),
     ],
 )
 def test_a_curriculum_is_checked(run_cli: RunCli, reference: Path, tmp_path: Path, words: str, message: str) -> None:

@@ -155,6 +155,10 @@ def test_which_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (("-o", "-"), "devices=2: stdout keeps no shards; give a file as -o\n"),
         (("-o", "o.vcf", "--engine", "ray"), "devices=2: Ray has actors; give --ray-actors\n"),
+        (
+            ("-o", "o.vcf", "--ray-actors", 2),
+            "ray_actors=2: it counts only with --engine ray; give that too, or leave this out\n",
+        ),
     ],
 )
 def test_what_devices_do_not_go_with(more: Words, line: str, scoring: Words, run_cli: RunCli) -> None:
