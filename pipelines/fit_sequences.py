@@ -32,7 +32,7 @@ from genomamba.tasks.sequences import (
     validation_figures,
 )
 from genomamba.tasks.stop_signals import StopAtOnce, StoppedTraining, StopSignals
-from genomamba.tasks.trainer import make_trainer
+from genomamba.tasks.trainer import make_trainer, run_fit
 from genomamba.tasks.training_clock import TrainingClock
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def fit(
     stopped = None
     try:
         with stop:
-            trainer.fit(task, training_loader, validation_loader)
+            run_fit(trainer, task, training_loader, validation_loader)
     except StoppedTraining as error:
         if not task.best:
             raise

@@ -22,7 +22,7 @@ from genomamba.tasks.adaptation import prepare
 from genomamba.tasks.probes import ProbeData, fit_probe
 from genomamba.tasks.progress import TrainingProgress
 from genomamba.tasks.stop_signals import StopAtOnce, StopSignals
-from genomamba.tasks.trainer import make_trainer
+from genomamba.tasks.trainer import make_trainer, run_fit
 from genomamba.tasks.training_clock import TrainingClock
 from genomamba.tasks.variants import EveryVariant, TrainingVariants, VariantTask, calibrate, collate_variants
 
@@ -81,7 +81,7 @@ def fit(config: Config, model: VariantClassifier, items: Items, reference: Refer
         callbacks=callbacks,
     )
     with stop:
-        trainer.fit(task, training, validation)
+        run_fit(trainer, task, training, validation)
     finish()
     return task.best_auroc
 

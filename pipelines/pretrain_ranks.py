@@ -21,7 +21,7 @@ from genomamba.tasks.progress import TrainingProgress
 from genomamba.tasks.ranks import own_rank
 from genomamba.tasks.step_log import StepLog
 from genomamba.tasks.stop_signals import StopSignals
-from genomamba.tasks.trainer import make_trainer
+from genomamba.tasks.trainer import make_trainer, run_fit
 from genomamba.tasks.training_clock import TrainingClock
 from genomamba.tasks.validation_table import ValidationTable
 
@@ -139,7 +139,7 @@ def fit(
         also_log=config.also_log,
     )
     path = None if found is None else found.path
-    trainer.fit(prepared.task, datamodule=prepared.windows, ckpt_path=path, weights_only=True)
+    run_fit(trainer, prepared.task, datamodule=prepared.windows, ckpt_path=path, weights_only=True)
     return trainer, checkpoints
 
 

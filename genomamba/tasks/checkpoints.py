@@ -19,7 +19,7 @@ from genomamba.tasks.loop_position import leave_signals_to_us, run_validation, s
 from genomamba.tasks.metrics_log import MetricsLog
 from genomamba.tasks.pretrain import PretrainTask
 from genomamba.tasks.rng_state import restore_rng_state, take_rng_state
-from genomamba.tasks.stop_signals import InterruptedTraining, StopSignals
+from genomamba.tasks.stop_signals import InterruptedTraining, StopSignals, leave_to_others
 
 FOLDER = "checkpoints"
 _NAME = re.compile(r"step-([0-9]+)\.ckpt")
@@ -112,6 +112,8 @@ class Checkpoints(Callback):
             pl_module.stop = self.stop
         if trainer.is_global_zero:
             self.stop.install()
+        else:  # Lightning has just put its own handler there
+            leave_to_others()
         leave_signals_to_us(trainer)
         if self._saved is not None:
             set_step(trainer, self._saved.step)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import socket
 import sys
 import threading
@@ -19,6 +18,7 @@ import torch
 from torch import distributed
 
 from genomamba.errors import GenoMambaError
+from genomamba.tasks.stop_signals import leave_to_others
 
 _VARIABLES = ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _GRACE = 20.0  # seconds in which the others end by themselves
@@ -114,8 +114,7 @@ def _start(rank: int, port: int, follow: Callable[..., None], args: tuple[Any, .
 
 def follow_parent() -> None:
     """In a process that another one started: signals are that one's to answer, and this one ends when it does."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    leave_to_others()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import Callback, Trainer
@@ -112,6 +113,19 @@ def check_precision(precision: Precision, accelerator: str) -> None:
         and not torch.cuda.is_bf16_supported(including_emulation=False)
     ):
         raise ConfigError("this GPU has no bf16", "use 32-true", field="precision", value=precision)
+
+
+def run_fit(trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+    """``trainer.fit``, but none of its loader processes outlives it when it fails.
+
+    Lightning then takes down the loop at work only. Where that is validation's, training's processes stay, which
+    `begin_worker` has ignore what Python ends them by, so that this one would wait for them for ever.
+    """
+    try:
+        trainer.fit(*args, **kwargs)
+    except BaseException:
+        trainer.fit_loop.teardown()
+        raise
 
 
 def further_loggers(also_log: AlsoLog, folder: Path) -> list[Logger]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from cli_process import start
 from world import RunCli, write_reference
 
 from genomamba.data.datasets import RunSampler, shared_batches
@@ -103,6 +106,25 @@ def test_two_processes_are_one_and_go_on_after_a_signal(
     assert ours.keys() == theirs.keys()
     for name, weight in theirs.items():
         np.testing.assert_allclose(ours[name], weight, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_signal_to_the_process_group_stops_both(
+    workers: int, alone: Path, reference: Path, run_cli: RunCli, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    given = ("pretrain", "-r", reference, "-o", run, *SMALL, "--devices", 2, "-@", workers)
+    process = start((*given, "--checkpoint-every", 1), tmp_path / "log")
+    deadline = time.monotonic() + 120
+    while not list(run.glob("checkpoints/*.ckpt")) and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    assert process.pid is not None
+    os.killpg(process.pid, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM, (tmp_path / "log").read_text()
+    assert "stopped by SIGTERM after step" in (tmp_path / "log").read_text().splitlines()[-1]
+    assert run_cli(*given, "--resume").code == 0
+    np.testing.assert_allclose(losses(run), losses(alone), rtol=1e-6)
 
 
 def test_devices_are_checked_before_anything_begins(

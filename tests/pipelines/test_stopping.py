@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import shutil
 import signal
@@ -105,6 +106,36 @@ def test_signals_leave_a_checkpoint_and_their_exit_code(
     result = pretrain(tmp_path / "run", "--resume")
     assert result.code == 0, result.err
     assert f"resuming after step {step}\n" in result.err
+    assert results(tmp_path / "run") == results(finished)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call", "step"),
+    [
+        (PretrainTask, "training_step", 2, 2),
+        (PretrainTask, "validation_step", 2, 3),
+        (PretrainTask, "validation_step", 10, 7),  # the last one, which runs by itself
+        (checkpoint_io.torch, "save", 1, 3),
+    ],
+)
+def test_no_loader_process_outlives_a_run_that_stops(
+    owner: Any,
+    name: str,
+    call: int,
+    step: int,
+    pretrain: Pretrain,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They ignore the signal by which Python ends its children, and it would wait for them when it exits."""
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, once(getattr(owner, name), signal.SIGTERM, call))
+        result = pretrain(tmp_path / "run", "-@", 2)
+    assert result.code == 128 + signal.SIGTERM
+    assert f"stopped by SIGTERM after step {step};" in result.err.splitlines()[-1]
+    assert not multiprocessing.active_children()
+    assert pretrain(tmp_path / "run", "--resume", "-@", 1).code == 0
     assert results(tmp_path / "run") == results(finished)
 
 
@@ -292,13 +323,14 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_windows(
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_file_size_limit_names_the_path_and_leaves_the_old_checkpoint(
-    run: Path, reference: Path, tmp_path: Path
+    workers: int, run: Path, reference: Path, tmp_path: Path
 ) -> None:
     good = run / "checkpoints" / "step-000000006.ckpt"
     last(run).unlink()
     before = good.read_bytes()
-    words = ("pretrain", "-r", reference, "-o", run, *SMALL, "--resume")
+    words = ("pretrain", "-r", reference, "-o", run, *SMALL, "--resume", "-@", workers)
     process = start(words, tmp_path / "log", file_size_limit=len(before) // 2)
     process.join(120)
     error = (tmp_path / "log").read_text().splitlines()[-1]
