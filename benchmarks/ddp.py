@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from made_with import commit
 
 WAYS = {
     "one": ["--devices", "1"],
@@ -160,11 +161,6 @@ def resumed(folder: Path, way: str, options: argparse.Namespace) -> dict[str, An
 
 def losses(run: Path) -> list[float]:
     return [float.fromhex(line.split("\t")[1]) for line in (run / "steps.tsv").read_text().splitlines()]
-
-
-def commit() -> str | None:
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or None
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from made_with import commit
 from torch.utils.data import DataLoader, Dataset
 
 from genomamba.data.index import build_index
@@ -127,9 +128,7 @@ def main() -> int:
     asked = options.processes * options.rounds
     print(f"{right} of {asked} processes right")
     found = {
-        "commit": subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip(),
+        "commit": commit(),
         "contigs": options.contigs,
         "processes_right": [right, asked],
         "fetches_wrong_after_fork": [wrong_fetches, options.fetches],

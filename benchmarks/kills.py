@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from made_with import commit
+
 from genomamba.errors import CheckpointError
 from genomamba.tasks.checkpoint_io import read_checkpoint
 
@@ -121,10 +123,6 @@ def main() -> int:
     if options.out:
         options.out.write_text(json.dumps(found, indent=1) + "\n")
     return 1 if bad else 0
-
-
-def commit() -> str:
-    return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

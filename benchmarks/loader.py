@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ import numpy as np
 import pyfaidx
 import torch
 import transformers
+from made_with import commit
 from torch.utils.data import DataLoader, Dataset
 
 from genomamba.data.datamodule import ReferenceWindows
@@ -228,10 +228,6 @@ def cpu_name() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor()
-
-
-def commit() -> str:
-    return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

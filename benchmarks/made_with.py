@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,12 @@ def keep_made_with(found: dict[str, Any], made_with: dict[str, Any], whose: str)
 def command() -> str:
     """This program's command line, as it is typed at the root of the repository."""
     return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
+def commit() -> str | None:
+    """What is checked out; None outside a git checkout, which is no reason to lose what was measured."""
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or None
 
 
 def sha256(path: Path) -> str:

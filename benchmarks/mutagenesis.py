@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from made_with import commit
 
 from genomamba.genome import alphabet
 from genomamba.model.backbone import CausalLM
@@ -138,11 +138,14 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def describe(device: torch.device, commit: str | None) -> dict[str, str]:
-    if commit is None:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+def describe(device: torch.device, given: str | None) -> dict[str, str | None]:
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
-    return {"device": name, "threads": str(torch.get_num_threads()), "torch": torch.__version__, "commit": commit}
+    return {
+        "device": name,
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "commit": given or commit(),
+    }
 
 
 if __name__ == "__main__":

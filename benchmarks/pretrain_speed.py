@@ -18,7 +18,6 @@ import csv
 import gc
 import io
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from made_with import commit
 
 from genomamba.errors import ConfigError
 from genomamba.model.config import ModelConfig
@@ -194,12 +194,13 @@ def plan_of(config: pretrain.Config) -> dict[str, float] | None:
 
 
 def describe(options: argparse.Namespace) -> dict[str, Any]:
-    commit = options.commit
-    if commit is None:
-        asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        commit = asked.stdout.strip() or None
     device = "cpu" if options.cpu else torch.cuda.get_device_name()
-    return {"device": device, "torch": torch.__version__, "cuda": torch.version.cuda, "commit": commit}
+    return {
+        "device": device,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "commit": options.commit or commit(),
+    }
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ import argparse
 import importlib.util
 import json
 import statistics
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from made_with import commit
 from torch import Tensor
 
 from genomamba.kernels import selective_scan
@@ -198,17 +198,15 @@ def compiled() -> Iterator[dict[str, Any]]:
                 yield {"kernel": name, "registers": kernel.n_regs, "spills": kernel.n_spills}
 
 
-def describe(commit: str | None) -> dict[str, str]:
+def describe(given: str | None) -> dict[str, str | None]:
     import triton
 
-    if commit is None:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     return {
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "triton": triton.__version__,
         "cuda": str(torch.version.cuda),
-        "commit": commit,
+        "commit": given or commit(),
     }
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from made_with import commit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -143,13 +143,11 @@ def median_seconds(run: Callable[[], None], repeats: int = 5) -> float:
     return sorted(times)[repeats // 2]
 
 
-def describe(commit: str | None) -> dict[str, str]:
+def describe(given: str | None) -> dict[str, str | None]:
     import triton
 
-    if commit is None:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     versions = {"torch": torch.__version__, "triton": triton.__version__, "cuda": str(torch.version.cuda)}
-    return {"device": torch.cuda.get_device_name(), **versions, "commit": commit}
+    return {"device": torch.cuda.get_device_name(), **versions, "commit": given or commit()}
 
 
 if __name__ == "__main__":

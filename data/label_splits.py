@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from genomamba.data.labels import LabelledVariant, LabelledVariants
-from genomamba.data.pairs import variant_window
+from genomamba.data.pairs import place_window
 from genomamba.data.reference import Reference
 from genomamba.data.rows import nearest
 from genomamba.errors import LabelError
+from genomamba.genome.alphabet import reverse_complement
 from genomamba.genome.interval import Interval
 from genomamba.genome.variant import normalise
 
@@ -145,16 +146,19 @@ def check_leakage(splits: Splits, reference: Reference, window: int, source: str
         source: name of the file.
 
     Raises:
-        LabelError: two splits hold the same variant, or variants whose windows share a base; it names the first two
-            rows and counts the variants concerned.
+        LabelError: two splits hold the same variant, variants whose windows share a base, or windows elsewhere of the
+            same sequence, on either strand; it names the first two rows and counts the variants concerned.
     """
     placed = sorted(_windows(splits, reference, window))
     clashes = [*_with_an_earlier(placed), *_with_a_later(placed)]
+    same = [clash for clash in clashes if clash[0].key == clash[1].key]
+    what = "the same variant" if same else f"variants whose windows of {window} bases overlap"
+    if not clashes:
+        clashes = list(_of_one_sequence(placed, reference))
+        what = f"variants whose windows of {window} bases are one sequence, or its reverse complement"
     if not clashes:
         return
-    same = [clash for clash in clashes if clash[0].key == clash[1].key]
     first, second = sorted((same or clashes)[0], key=lambda place: place.line)
-    what = "the same variant" if same else f"variants whose windows of {window} bases overlap"
     raise LabelError(
         f"{first.split} (line {first.line}) and {second.split} (line {second.line}) hold {what}: "
         f"{_spelt(first)} and {_spelt(second)}; {len({place for place, _ in clashes})} variants are concerned",
@@ -178,9 +182,20 @@ def _windows(splits: Splits, reference: Reference, window: int) -> Iterator[_Pla
     for split in _SPLITS:
         for item in getattr(splits, split):
             normal = normalise(item.variant, reference.sequence)
-            span = variant_window(normal.trimmed(), reference.contigs[normal.contig], window)
+            span = place_window(reference, item.variant, window).span
             key = (normal.contig, normal.start, normal.ref, normal.alt)
             yield _Placed(normal.contig, span.start, span.end, key, item.line, split)
+
+
+def _of_one_sequence(placed: list[_Placed], reference: Reference) -> Iterator[tuple[_Placed, _Placed]]:
+    """Each variant whose window reads as the first such, of another split, and that one with it."""
+    first: dict[bytes, _Placed] = {}
+    for place in placed:
+        ids = reference.ids(Interval(place.contig, place.start, place.end))
+        either = min(ids.tobytes(), reverse_complement(ids).tobytes())
+        other = first.setdefault(hashlib.blake2b(either, digest_size=16).digest(), place)
+        if other.split != place.split:
+            yield from ((place, other), (other, place))
 
 
 def _with_an_earlier(placed: list[_Placed]) -> Iterator[tuple[_Placed, _Placed]]:

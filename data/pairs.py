@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genomamba.genome import alphabet
 from genomamba.genome.interval import Interval
-from genomamba.genome.variant import Variant, normalise
+from genomamba.genome.variant import Variant, moved, normalise, reach
 
 if TYPE_CHECKING:
     from genomamba.data.reference import Reference
@@ -25,19 +25,23 @@ class AllelePair(NamedTuple):
 
 
 class VariantWindow(NamedTuple):
-    """One change, left-aligned and trimmed, and the genome around it, read along one strand."""
+    """One change, trimmed, and the genome around it, read along one strand, on which it is left-aligned."""
 
     span: Interval
     context: np.ndarray  # uint8 ids of the reference, (span.length,)
     start: int  # of the bases that change, within context
     end: int
     alt: np.ndarray  # uint8 ids that replace them
+    reach: int = 0  # bases that the change may move to the right and make the same sequence
 
     def other_strand(self) -> VariantWindow:
-        """The same, read along the other strand."""
-        size = self.context.size
-        context, alt = alphabet.reverse_complement(self.context), alphabet.reverse_complement(self.alt)
-        return VariantWindow(self.span, context, size - self.end, size - self.start, alt)
+        """The same, read along the other strand, and left-aligned there: so either strand may be called the first."""
+        size, alt = self.context.size, self.alt
+        if alt.size:
+            alt = np.roll(alt, -self.reach)
+        context, alt = alphabet.reverse_complement(self.context), alphabet.reverse_complement(alt)
+        start, end = size - self.end - self.reach, size - self.start - self.reach
+        return VariantWindow(self.span, context, start, end, alt, self.reach)
 
     def pair(self, strands: Sequence[str] = "+-") -> AllelePair:
         """Both alleles on each of ``strands``, in their order."""
@@ -59,20 +63,43 @@ def longest_allele(window: int) -> int:
     return window // 2
 
 
-def variant_window(variant: Variant, contig_length: int, window: int, step: int = 1) -> Interval:
-    """``window`` bases around the middle of the reference allele, cut where the contig ends.
+class Placement(NamedTuple):
+    """Where a change stands in its window, which may be cut where the contig ends."""
+
+    core: Variant  # left-aligned and trimmed
+    reach: int  # see `VariantWindow`
+    span: Interval
+    whole: bool  # whether the contig cuts nothing off
+
+
+def place_window(reference: Reference, variant: Variant, window: int, step: int = 1) -> Placement:
+    """A variant's window: as many bases on one side of all that may be called changed as on the other.
+
+    So it is ``window`` bases, or one less, and the same for every spelling of the change and on either strand.
 
     Args:
-        variant: trimmed.
-        contig_length: bases of its contig.
-        window: bases.
-        step: the middle is moved to the nearest multiple of it, so that neighbours have one window; at most
-            `widest_step`.
+        reference: the genome.
+        variant: in any spelling.
+        window: bases of genome.
+        step: the middle is moved to the nearest multiple of it, so that neighbours have one window, of ``window``
+            bases; at most `widest_step`.
     """
-    middle = (variant.start + variant.end) // 2
-    middle = (middle + step // 2) // step * step
-    start = middle - window // 2
-    return Interval(variant.contig, max(0, start), min(contig_length, start + window))
+    core = normalise(variant, reference.sequence).trimmed()
+    length = reference.contigs[core.contig]
+    moves = reach(core, reference.sequence(core.contig, core.end, min(length, core.end + window)))
+    # Half the window is context; of a longer repeat the middle counts.
+    most = max(0, longest_allele(window) - max(len(core.ref), len(core.alt)))
+    if moves > most:
+        outside = (moves - most) // 2
+        core, moves = moved(core, outside), moves - 2 * outside
+    sides = core.start + core.end + moves  # of the middle, twice
+    start = -((window - sides) // 2)
+    end = sides - start
+    if step > 1:
+        start = (sides // 2 + step // 2) // step * step - window // 2
+        end = start + window
+    span = Interval(core.contig, max(0, start), min(length, end))
+    return Placement(core, moves, span, span.length == end - start)
 
 
 def widest_step(window: int) -> int:
@@ -89,12 +116,11 @@ def read_window(reference: Reference, variant: Variant, window: int, step: int =
         reference: the genome; its bases, not the variant's, fill the context.
         variant: its ref must agree with the reference, and its changed part not exceed `longest_allele`.
         window: genomic span in bases.
-        step: see `variant_window`.
+        step: see `place_window`.
     """
-    variant = normalise(variant, reference.sequence).trimmed()
-    span = variant_window(variant, reference.contigs[variant.contig], window, step)
-    start, end = variant.start - span.start, variant.end - span.start
-    return VariantWindow(span, reference.ids(span), start, end, alphabet.encode(variant.alt))
+    core, moves, span, _ = place_window(reference, variant, window, step)
+    start, end = core.start - span.start, core.end - span.start
+    return VariantWindow(span, reference.ids(span), start, end, alphabet.encode(core.alt), moves)
 
 
 def allele_pair(reference: Reference, variant: Variant, window: int, strands: Sequence[str] = "+-") -> AllelePair:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from genomamba.data.pairs import longest_allele, variant_window
+from genomamba.data.pairs import longest_allele, place_window
 from genomamba.data.reference import Reference
 from genomamba.data.vcf import VcfRecord
 from genomamba.genome.alphabet import IUPAC
@@ -84,7 +84,7 @@ def classify(
         reference: the genome.
         window: bases of genome that the model sees around a variant: what changes more than ``longest_allele`` of it
             is too long, and what lies nearer to the contig's end than the window reaches is EDGE. None: neither.
-        step: of the windows' middles, see ``variant_window``.
+        step: of the windows' middles, see ``place_window``.
     """
     ref = check_ref(record.ref, record.pos - 1, contig, reference)
     alleles = tuple(_allele(record, alt, ref, contig, reference, window, step) for alt in record.alts)
@@ -132,7 +132,7 @@ def _allele(
     core = variant.trimmed()
     if max(len(core.ref), len(core.alt)) > longest_allele(window):
         return Allele(Status.SKIP_TOO_LONG)
-    whole = variant_window(core, reference.contigs[contig], window, step).length == window
+    whole = place_window(reference, variant, window, step).whole
     return Allele(Status.OK if whole else Status.EDGE, variant)
 
 

@@ -17,7 +17,7 @@ from genomamba.data.labels import (
     read_labelled_table,
     read_labelled_vcf,
 )
-from genomamba.data.pairs import variant_window
+from genomamba.data.pairs import place_window
 from genomamba.data.prescan import prescan
 from genomamba.data.reference import Reference
 from genomamba.data.table import VariantTable
@@ -176,9 +176,7 @@ def _extra(grouping: Grouping, strata: Sequence[str] = ()) -> list[str]:
 def seen_regions(splits: dict[str, list[LabelledVariant]], reference: Reference, window: int) -> list[Interval]:
     """Every base that a window around a training or validation variant holds."""
     return merged(
-        variant_window(item.variant, reference.contigs[item.variant.contig], window)
-        for name in ("train", "valid")
-        for item in splits[name]
+        place_window(reference, item.variant, window).span for name in ("train", "valid") for item in splits[name]
     )
 
 
@@ -191,7 +189,7 @@ def refuse_seen(items: Sequence[LabelledVariant], seen: Sequence[str], reference
     }
     leaking = []
     for item in items:
-        span = variant_window(item.variant, reference.contigs[item.variant.contig], window)
+        span = place_window(reference, item.variant, window).span
         begins, ends = starts.get(span.contig, ([], []))
         before = bisect_left(begins, span.end)  # merged regions are in order, so the last that begins before is enough
         if before and ends[before - 1] > span.start:

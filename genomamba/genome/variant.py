@@ -132,6 +132,28 @@ def normalise(variant: Variant, fetch: Fetch) -> Variant:
     return Variant(core.contig, 0, ref + anchor, alt + anchor)
 
 
+def reach(variant: Variant, flank: str) -> int:
+    """How far right a change may move, over ``flank``, so that the sequence it makes stays the same.
+
+    Args:
+        variant: left-aligned and trimmed.
+        flank: upper-case reference bases from ``variant.end`` on.
+    """
+    if variant.ref and variant.alt:
+        return 0
+    moving = variant.ref or variant.alt
+    return next((i for i, base in enumerate(flank) if base != moving[i % len(moving)]), len(flank))
+
+
+def moved(variant: Variant, by: int) -> Variant:
+    """The same change ``by`` bases further right, which is at most its `reach`."""
+    moving = variant.ref or variant.alt
+    turn = by % len(moving)
+    moving = moving[turn:] + moving[:turn]
+    ref, alt = (moving, "") if variant.ref else ("", moving)
+    return Variant(variant.contig, variant.start + by, ref, alt)
+
+
 def _matching_tail(flank: str, moving: str, rolled: int) -> int:
     """How many bases of ``flank``, from its end, equal ``moving`` read backwards and cyclically."""
     size = len(moving)

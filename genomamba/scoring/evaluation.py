@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from genomamba.scoring.metrics import auprc, auroc, consequence_only, mcc, reliability, summary
+from genomamba.scoring.metrics import auprc, auroc, consequence_only, reliability, summary
 from genomamba.scoring.variants import VariantScore
 
 CURVE_POINTS = 400  # more do not show
@@ -72,9 +72,7 @@ def _within(
                 "stratum": stratum,
                 "variants": size,
                 "positives": int(truth[own].sum()),
-                "AUROC": auroc(truth[own], probability[own]),
-                "AUPRC": auprc(truth[own], probability[own]),
-                "MCC": mcc(truth[own], probability[own], threshold),
+                **summary(truth[own], probability[own], threshold),
                 "zero_shot_AUROC": auroc(truth[own], zero_shot[own]),
                 "zero_shot_AUPRC": auprc(truth[own], zero_shot[own]),
             }

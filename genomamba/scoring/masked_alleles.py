@@ -22,13 +22,14 @@ from genomamba.scoring.distances import distances, site_mean, span_mean
 
 
 class MaskedRows(NamedTuple):
-    """A batch of variants as sequences, on the CPU. A = 2 x variants x strands.
+    """A batch of variants as sequences, on the CPU. A = 2 R, two alleles for each of R readings.
 
     Alleles stand in the order (variant, strand, ref | alt). Those of one length are hidden in one and the same row.
     """
 
-    hidden: Tensor  # ids (R, longest) with the site masked, right-padded
-    hidden_length: Tensor  # (R,)
+    variant: Tensor  # (R,): which variant is read, once or on both strands
+    hidden: Tensor  # ids (H, longest) with the site masked, right-padded
+    hidden_length: Tensor  # (H,)
     row: Tensor  # (A,): which row an allele is hidden in
     place: Tensor  # (A, most): the masked places of that row
     target: Tensor  # ids (A, most): what stood there, [PAD] beyond
@@ -43,19 +44,23 @@ class MaskedAlleles:
     """Variants → columns of scores: llr, then distances if asked for.
 
     Args:
-        model: on ``device``, in eval mode. One that is equivariant to strands is asked for one strand, the other
-            being the same; others for both, and averaged.
+        model: on ``device``, in eval mode. Both strands are averaged; of one that is equivariant to them the other
+            is the same and not asked for, unless the change is left-aligned elsewhere there.
         device: where it is.
         with_distances: whether to add the columns of `Distances`.
     """
 
     def __init__(self, model: MaskedLM, device: torch.device, *, with_distances: bool) -> None:
         self.model, self.device, self.with_distances = model, device, with_distances
-        self._strands = 1 if model.config.rc_equivariant else 2
+        self._equivariant = model.config.rc_equivariant
 
     def prepare(self, windows: Sequence[VariantWindow]) -> MaskedRows:
         """The sequences to be read; needs no device."""
-        read = [each for window in windows for each in (window, window.other_strand())[: self._strands]]
+        read: list[tuple[int, VariantWindow]] = []
+        for number, window in enumerate(windows):
+            read.append((number, window))
+            if window.reach or not self._equivariant:
+                read.append((number, window.other_strand()))
         return lay_out_masked(read, unmasked=self.with_distances)
 
     def __call__(self, rows: MaskedRows) -> Tensor:
@@ -63,23 +68,23 @@ class MaskedAlleles:
         on = MaskedRows(*to_device(rows, self.device))
         logits = self.model(on.hidden, length=on.hidden_length)
         log_p = base_log_probability(logits[on.row[:, None], on.place], on.target).double().sum(1)
-        log_p = log_p.view(-1, self._strands, 2)
-        columns = [(log_p[..., 1] - log_p[..., 0]).mean(1, keepdim=True)]
+        columns = [log_p[1::2, None] - log_p[0::2, None]]
         if self.with_distances:
             hidden = self.model.backbone(on.ids, length=on.length, final_state=False)[0]
             site = site_mean(hidden, on.start, on.end, on.length, on.anchor)
             pool = span_mean(hidden, torch.zeros_like(on.length), on.length)
-            found = torch.cat([distances(each[0::2], each[1::2]) for each in (site, pool)], dim=-1)
-            columns.append(found.view(-1, self._strands, found.shape[-1]).mean(1))
-        return torch.cat(columns, dim=1)
+            columns += [distances(each[0::2], each[1::2]) for each in (site, pool)]
+        read = torch.cat(columns, dim=1)
+        total = read.new_zeros(int(rows.variant[-1]) + 1, read.shape[1]).index_add_(0, on.variant, read)
+        return total / torch.bincount(on.variant)[:, None]
 
 
-def lay_out_masked(windows: Sequence[VariantWindow], *, unmasked: bool) -> MaskedRows:
-    """Rows of a batch, one variant on one strand per entry of ``windows``."""
+def lay_out_masked(read: Sequence[tuple[int, VariantWindow]], *, unmasked: bool) -> MaskedRows:
+    """Rows of a batch: the number of a variant, and it on one strand."""
     hidden: list[np.ndarray] = []
     alleles: list[np.ndarray] = []
     row, start, end, anchors, places, targets = [], [], [], [], [], []
-    for window in windows:
+    for _, window in read:
         reference = window.end - window.start
         anchor = int(window.alt.size != reference)
         for ids, size in ((window.context, reference), (window.alternative, window.alt.size)):
@@ -96,6 +101,7 @@ def lay_out_masked(windows: Sequence[VariantWindow], *, unmasked: bool) -> Maske
             places.append(np.arange(first, last))
             targets.append(ids[first:last])
     return MaskedRows(
+        torch.tensor([number for number, _ in read]),
         right_padded(hidden),
         torch.tensor([each.size for each in hidden]),
         torch.tensor(row),

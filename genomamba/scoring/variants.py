@@ -49,7 +49,7 @@ class VariantScorer:
         window: bases of genomic span around each variant.
         batch_size: variants per forward pass; None plans it, and halves it where the memory does not hold it.
         device: where to run.
-        step: windows' middles are moved to multiples of it, so that neighbours share a window; see `variant_window`.
+        step: windows' middles are moved to multiples of it, so that neighbours share a window; see `place_window`.
         reuse_state: whether a causal model reads once what alleles share; changes rounding, and nothing else.
         with_distances: whether to find `Distances` too.
         workers: threads that read windows while the model is at work on those before; they change no score.

@@ -18,8 +18,9 @@ from genomamba.tasks.checkpoint_io import PROGRESS, read_checkpoint
 from genomamba.tasks.loop_position import leave_signals_to_us, run_validation, set_step
 from genomamba.tasks.metrics_log import MetricsLog
 from genomamba.tasks.pretrain import PretrainTask
+from genomamba.tasks.ranks import leave_to_others
 from genomamba.tasks.rng_state import restore_rng_state, take_rng_state
-from genomamba.tasks.stop_signals import InterruptedTraining, StopSignals, leave_to_others
+from genomamba.tasks.stop_signals import InterruptedTraining, StopSignals
 
 FOLDER = "checkpoints"
 _NAME = re.compile(r"step-([0-9]+)\.ckpt")

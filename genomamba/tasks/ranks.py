@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import threading
@@ -18,7 +19,6 @@ import torch
 from torch import distributed
 
 from genomamba.errors import GenoMambaError
-from genomamba.tasks.stop_signals import leave_to_others
 
 _VARIABLES = ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _GRACE = 20.0  # seconds in which the others end by themselves
@@ -110,6 +110,12 @@ def _start(rank: int, port: int, follow: Callable[..., None], args: tuple[Any, .
         os._exit(1)
     # Whatever still waits for a signal that is ignored must not keep this process.
     os._exit(0)
+
+
+def leave_to_others() -> None:
+    """Signals, in a process that another one started and answers for; both get those that go to their group."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def follow_parent() -> None:

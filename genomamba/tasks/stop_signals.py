@@ -13,12 +13,6 @@ from genomamba.errors import GenoMambaError
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def leave_to_others() -> None:
-    """Signals, in a process that another one started and answers for; both get those that go to their group."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 class InterruptedTraining(GenoMambaError):
     """A signal stopped the run after a checkpoint was written; the exit code is 128 + its number."""
 

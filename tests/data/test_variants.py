@@ -100,11 +100,11 @@ def test_a_contig_that_the_reference_lacks(reference: Reference) -> None:
 @pytest.mark.parametrize(
     ("pos", "ref", "alt", "status"),
     [
-        (15, "G", "C", Status.OK),  # its window is [10, 18)
-        (5, "A", "C", Status.OK),  # [0, 8)
-        (4, "T", "C", Status.EDGE),  # [-1, 7)
-        (37, "C", "G", Status.OK),  # [32, 40)
-        (38, "G", "C", Status.EDGE),  # [33, 41)
+        (15, "G", "C", Status.OK),  # its window is [11, 18)
+        (4, "T", "C", Status.OK),  # [0, 7)
+        (3, "G", "C", Status.EDGE),  # [-1, 6)
+        (37, "C", "G", Status.OK),  # [33, 40)
+        (38, "G", "C", Status.EDGE),  # [34, 41)
         (21, "AAAAA", "A", Status.OK),
         (21, "AAAAAA", "A", Status.SKIP_TOO_LONG),
         (13, "A", "ACCCC", Status.OK),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from variant_cases import CPU, SIZE, causal, classifier, masked, some_variants, write_genome
 
-from genomamba.data.pairs import allele_pair, read_window, stack_pairs, variant_window, widest_step
+from genomamba.data.pairs import allele_pair, place_window, read_window, stack_pairs, widest_step
 from genomamba.data.reference import Reference
 from genomamba.genome import alphabet
 from genomamba.genome.variant import Variant
@@ -282,7 +282,7 @@ def test_what_is_shared_is_read_once(reference: Reference, variants: list[Varian
 def test_windows_of_a_step_hold_their_variant_in_the_middle_half(reference: Reference, variants: list[Variant]) -> None:
     step = widest_step(WINDOW)
     for variant in variants:
-        span = variant_window(variant.trimmed(), SIZE, WINDOW, step)
+        span = place_window(reference, variant, WINDOW, step).span
         middle = (variant.trimmed().start + variant.trimmed().end) // 2
         assert 0 <= span.start <= middle <= span.end <= SIZE
         assert span.length == WINDOW or span.start == 0 or span.end == SIZE
