@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from genomamba.data.bed import read_bed
 from genomamba.data.references import Genome, References
+from genomamba.data.splits import shared_bases
 from genomamba.errors import CheckpointError
 from genomamba.files import whole_file
 from genomamba.genome.alphabet import Ids
@@ -24,6 +26,15 @@ def write_regions(folder: Path, training: Sequence[Interval], valid: Sequence[In
     for name, regions in ((TRAINING, training), (VALIDATION, valid)):
         with whole_file(folder / name) as path:
             path.write_text("".join(f"{r.contig}\t{r.start}\t{r.end}\n" for r in regions), encoding="utf-8")
+
+
+def trained_on(folder: str, regions: Sequence[Interval]) -> str:
+    """How much of ``regions`` the model in ``folder`` was trained on, by the names of contigs, in words."""
+    path = Path(folder) / TRAINING
+    if not path.is_file():
+        return f"{folder} has no {TRAINING}: whether it was trained on these bases is not known"
+    shared = shared_bases([record.interval for record in read_bed(path)], regions)
+    return f"{shared:,} of these bases are in the regions that it was trained on ({path})"
 
 
 def context_baseline(folder: str) -> tuple[ContextModel, float]:

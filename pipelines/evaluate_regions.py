@@ -53,7 +53,7 @@ def run(config: Config) -> int:
     from genomamba.model.backbone import CausalLM
     from genomamba.model.folder import load_model
     from genomamba.pipelines.bed_regions import place_bed, skipped
-    from genomamba.pipelines.context_baseline import RegionBits, context_baseline, describe, measure
+    from genomamba.pipelines.context_baseline import RegionBits, context_baseline, describe, measure, trained_on
     from genomamba.pipelines.model_provenance import model_window
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.progress import progress_bar
@@ -104,6 +104,7 @@ def run(config: Config) -> int:
     total = f"{bits / bases:.4f} bits per base over {bases:,} bases" if bases else "no base to predict"
     how = "streamed" if config.stream else f"in windows of {window}"
     print(f"{len(placed)} regions: {total}, {how}", file=sys.stderr)
+    print(trained_on(config.model, inside), file=sys.stderr)
     if baseline is not None:
         print(describe(baseline, counted), file=sys.stderr)
     return 0

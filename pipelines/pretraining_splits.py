@@ -39,6 +39,7 @@ def pretraining_splits(config: Config, genome: References) -> Splits:
     valid, test = (held_out_regions(name, getattr(config, name), genome) for name in ("valid", "test"))
     valid += [] if config.valid_bed is None else _from_bed(config, genome, config.valid_bed)
     test += [] if config.test_bed is None else _from_bed(config, genome, config.test_bed)
+    valid, test = _once(valid), _once(test)
     refuse_overlap(valid, test)
     include = whole_contigs(genome) if config.regions is None else _from_bed(config, genome, config.regions)
     if config.valid_blocks:
@@ -53,6 +54,14 @@ def pretraining_splits(config: Config, genome: References) -> Splits:
             )
         valid += blocks
     return Splits(include, valid, test)
+
+
+def _once(regions: list[Interval]) -> list[Interval]:
+    """The same bases in the same order, without those that a region before has."""
+    out: list[Interval] = []
+    for region in regions:
+        out += subtract([region], out)
+    return out
 
 
 def mixture(config: Config, genome: References) -> list[tuple[frozenset[str], float]] | None:

@@ -264,6 +264,22 @@ def test_evaluate_regions_agrees_with_the_figure_of_training(world: World, run_c
     assert row[:4] == ["chrB", "0", "900", "held_out"]
     assert float(row[5]) == pytest.approx(made["valid_bits_per_base"], abs=1e-4)
     assert int(row[4]) == 900 - 8  # eight windows of 128, and the first base of each is given
+    assert f"\n0 of these bases are in the regions that it was trained on ({world.pretrained}/tr" in result.err
+    bed.write_text("chrB\t0\t1000\n")
+    result = run_cli("evaluate", "regions", "-r", world.reference, "-b", bed, "-m", world.pretrained)
+    assert "\n100 of these bases are in the regions that it was trained on" in result.err
+
+
+def test_what_is_held_out_twice_counts_once(world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "valid.bed").write_text("chrB\t100\t500\nchrB\t0\t300\n")
+    small = "--model.d_model 8 --model.n_layer 1 --window 50 --batch-size 2 --steps 1 --validate-every 1".split()
+    words = ("--valid", "chrB:1-200", "--valid-bed", tmp_path / "valid.bed", "--device", "cpu")
+    result = run_cli("pretrain", "-r", world.reference, *small, *words, "-o", tmp_path / "run")
+    assert result.code == 0, result.err
+    assert "valid: 500 bases held out, 0 of them in training windows" in result.err
+    assert (tmp_path / "run/valid.bed").read_text() == "chrB\t0\t200\nchrB\t200\t500\n"
+    (row,) = [line for line in (tmp_path / "run/validation.tsv").read_text().splitlines() if "\tchrB\tall\t" in line]
+    assert int(row.split("\t")[3]) == 500 - 10
 
 
 @pytest.mark.parametrize("command", ["pretrain", "finetune", "score", "evaluate", "report"])
