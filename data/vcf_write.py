@@ -214,23 +214,39 @@ def _identity(line: str) -> tuple[str, str] | str:
     return (match[1], match[2]) if match else line.partition("=")[0]
 
 
+def check_declared(source: Path, target: str | os.PathLike[str]) -> None:
+    """Whether records can become BCF, which needs each INFO, FORMAT and FILTER key declared.
+
+    Asked before any is written: htslib would end the process.
+
+    Args:
+        source: the records, as VCF or BCF.
+        target: the BCF file that is wanted, for the message.
+
+    Raises:
+        OutputError: the header lacks one.
+    """
+    with quiet_htslib(), pysam.VariantFile(str(source)) as records:
+        before = set(str(records.header).splitlines())
+        for _ in records:  # htslib adds a line to the header for each key that it did not know
+            pass
+        after = str(records.header).splitlines()
+    missing = [line for line in after if line not in before and not line.startswith("##contig=")]
+    if missing:
+        raise OutputError(
+            f"BCF needs every key declared, and the header lacks {missing[0].partition(',')[0]}>"
+            + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
+            "write .vcf.gz, or declare it in the input's header",
+            file=target,
+        )
+
+
 def _text_to_bcf(temporary: Path, target: str | os.PathLike[str]) -> None:
-    """Replaces VCF text by BCF, which needs each contig and each INFO, FORMAT and FILTER key declared."""
+    """Replaces VCF text by BCF."""
+    check_declared(temporary, target)
     packed = temporary.with_name(f"{temporary.name}.bcf")
     try:
         with quiet_htslib():
-            with pysam.VariantFile(str(temporary)) as source:
-                before = set(str(source.header).splitlines())
-                for _ in source:  # htslib adds a line to the header for each key that it did not know
-                    pass
-                missing = [line for line in str(source.header).splitlines() if line not in before]
-            if missing:  # checked before writing: htslib would end the process
-                raise OutputError(
-                    f"BCF needs every key declared, and the header lacks {missing[0].partition(',')[0]}>"
-                    + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
-                    "write .vcf.gz, or declare it in the input's header",
-                    file=target,
-                )
             pysam.bcftools.view("--no-version", "-Ob", "-o", str(packed), str(temporary), catch_stdout=False)
         os.replace(packed, temporary)
     except (pysam.SamtoolsError, ValueError) as error:

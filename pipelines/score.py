@@ -86,6 +86,7 @@ def run(config: Config) -> int:
     from genomamba.data.pairs import widest_step
     from genomamba.data.prescan import prescan
     from genomamba.data.vcf import VcfReader
+    from genomamba.data.vcf_write import check_declared
     from genomamba.errors import CheckpointError, Terminated
     from genomamba.model.folder import load_model
     from genomamba.model.sequence_heads import SequenceModel, TokenModel
@@ -126,6 +127,8 @@ def run(config: Config) -> int:
         )
     reference = open_reference(config.reference, rna=config.rna)
     with VcfReader(config.input) as reader:
+        if config.output.endswith(".bcf"):
+            check_declared(reader.rereadable, config.output)
         checked = prescan(
             reader,
             reference,

@@ -202,6 +202,14 @@ def test_47_bcf(score: Score, genome: Genome, tmp_path: Path) -> None:
     assert [row[1] for row in rows] == [["OK"]] * len(lines)
 
 
+def test_keys_that_bcf_cannot_hold_are_told_before_any_scoring(score: Score, genome: Genome, tmp_path: Path) -> None:
+    result = score(text(good(genome)), out="out.bcf")
+    assert result.code == 2
+    lacks = "BCF needs every key declared, and the header lacks ##FILTER=<ID=q10> and 2 more"
+    assert result.err == f"{tmp_path}/out.bcf: {lacks}; write .vcf.gz, or declare it in the input's header\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["in.vcf"]
+
+
 def test_32_contig_names(score: Score, genome: Genome, tmp_path: Path) -> None:
     lines = [each.replace("chrA", "A", 1) for each in good(genome)]
     header = HEADER.replace("=chr", "=")
