@@ -39,7 +39,7 @@ HERE = Path(__file__).parent
 RESULTS, DOCS = HERE / "results", HERE.parent / "docs"
 PEERS = "quality_peers.json"
 # Of a run's options, those that have no say in what it learns.
-PLACES = {"reference", "output", "regions", "valid_bed", "test_bed", "force", "resume", "workers", "device", "also_log"}
+PLACES = {"output", "regions", "valid_bed", "test_bed", "force", "resume", "workers", "device", "also_log"}
 PLACES |= {"keep", "checkpoint_every", "step_log"}
 CONTEXT = re.compile(r"order_(\d+)_(frozen|adaptive)")
 
@@ -99,7 +99,8 @@ def of_run(folder: Path) -> dict[str, Any]:
     with (folder / "validation.tsv").open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream, delimiter="\t") if row["stratum"] == "all"]
     return {
-        "configuration": {name: value for name, value in configuration.items() if name not in PLACES},
+        "configuration": {name: value for name, value in configuration.items() if name not in PLACES}
+        | {"reference": [Path(path).name for path in configuration["reference"]]},
         "versions": made["versions"],
         "parameters": parameters,
         "steps": made["steps"],

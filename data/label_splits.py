@@ -93,7 +93,6 @@ def split_by_group(
     """
     wanted: dict[str, int] = {}
     groups = [grouping.of(item) for item in found.items]
-    known = Counter(groups)
     what = grouping.column if grouping.by == "column" else grouping.by
     splits = Splits([], [], [], [])
     for number, genes in enumerate((train, valid, test)):
@@ -102,14 +101,7 @@ def split_by_group(
             if gene in wanted and wanted[gene] != number:
                 other = Splits._fields[wanted[gene]]
                 raise LabelError(f"the {what} stands in {other} too", "give it to one split", field=name, value=gene)
-            if gene not in known:
-                named = [gene for gene, _ in known.most_common() if gene]
-                remedy = f"there is {nearest(gene, named)}"
-                if not named:
-                    remedy = "none names any; add a column or INFO key for it, or choose another --split-by"
-                raise LabelError(
-                    f"no labelled variant has this {what}", remedy, file=found.source, field=name, value=gene
-                )
+            check_group(gene, found, grouping, name)
             wanted[gene] = number
     for item, group in zip(found.items, groups, strict=True):
         splits[wanted.get(group, 3)].append(item)
@@ -117,6 +109,21 @@ def split_by_group(
         if genes:
             check_classes(getattr(splits, name), name, found.source)
     return splits
+
+
+def check_group(group: str, found: LabelledVariants, grouping: Grouping, field: str) -> None:
+    """Raises LabelError, which names the option ``field``, where no variant is of ``group``."""
+    known = Counter(map(grouping.of, found.items))
+    if group in known:
+        return
+    what = grouping.column if grouping.by == "column" else grouping.by
+    named = [name for name, _ in known.most_common() if name]
+    remedy = f"there is {nearest(group, named)}"
+    if not known:
+        remedy = "there is no labelled variant at all"
+    elif not named:
+        remedy = "none names any; add a column or INFO key for it, or choose another --split-by"
+    raise LabelError(f"no labelled variant has this {what}", remedy, file=found.source, field=field, value=group)
 
 
 def check_classes(items: Iterable[LabelledVariant], split: str, source: str) -> None:

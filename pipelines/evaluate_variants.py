@@ -55,7 +55,7 @@ def run(config: Config) -> int:
 
     check_head(config.model, VARIANT)  # before what takes seconds to import
 
-    from genomamba.data.label_splits import Grouping, check_classes
+    from genomamba.data.label_splits import Grouping, check_classes, check_group
     from genomamba.errors import CheckpointError, ConfigError
     from genomamba.files import refuse_existing, whole_file
     from genomamba.model.folder import load_model, weights_fingerprint
@@ -88,6 +88,8 @@ def run(config: Config) -> int:
     reference = open_reference(config.reference, rna=config.rna)
     grouping = Grouping(**made["grouping"])
     found, measured = load_groups(config, reference, grouping, genes, made["labels"], config.strata)
+    for gene in config.genes:
+        check_group(gene, found, grouping, "genes")
     refuse_seen(measured, made["seen"], reference, made["window"])
     check_classes(measured, ", ".join(genes), found.source)
     scores = _score(config, model, reference, made["window"], device, [item.variant for item in measured])

@@ -30,7 +30,7 @@ class OptimizerConfig:
         momentum: of Muon's mean of gradients.
         warmup: fraction of the steps over which the rate rises.
         final: the rate at the last step as a fraction of the peak.
-        clip: largest norm of the gradient.
+        clip: largest norm of the gradient; 0 leaves it as it is.
     """
 
     name: OptimizerName = "adamw"

@@ -180,6 +180,10 @@ def test_evaluate_refuses_genes_that_training_has_seen(world: World, run_cli: Ru
     assert result.err.splitlines()[-1] == (
         "genes=AAA1: the model was trained or calibrated on it; measure on other genes"
     )
+    result = run_cli(*words, "--genes", "DDD4", "DDD5")
+    assert result.code == 2
+    message = f"{world.labelled}: genes=DDD5: no labelled variant has this gene; there is DDD4 (did you mean that?)"
+    assert result.err.splitlines()[-1].startswith(message)
 
 
 def test_evaluate_refuses_variants_of_another_name_that_training_has_seen(
