@@ -45,10 +45,14 @@ def test_every_measured_step_is_predicted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("windows", "length", "gib", "seconds"), [(1, 1_048_576, 23.05, 0.28896), (128, 1024, 14.80, 0.02959)]
+    ("windows", "length", "gib", "seconds"), [(1, 1_048_576, 23.08, 0.28896), (128, 1024, 14.82, 0.02959)]
 )
 def test_runs_that_the_fit_did_not_see_are_predicted(windows: int, length: int, gib: float, seconds: float) -> None:
-    """Of benchmarks/results/train_step_h200.json; the second's time is that of a CUDA graph."""
+    """Memory is that of benchmarks/results/train_step_h200.json; the second's time is that of a CUDA graph.
+
+    Times are of the kernels that the coefficients were measured with, before loads went through shared memory: steps
+    take a tenth less since, which `plan` will say when benchmarks/plan_fit.py has been run again.
+    """
     cost = predicted(Work(MODEL, PARAMETERS, windows, length))
     assert cost.peak_bytes == pytest.approx(gib * GIB, rel=0.05)
     assert cost.seconds == pytest.approx(seconds, rel=0.1)
