@@ -66,7 +66,7 @@ def longest_allele(window: int) -> int:
 class Placement(NamedTuple):
     """Where a change stands in its window, which may be cut where the contig ends."""
 
-    core: Variant  # left-aligned and trimmed
+    core: Variant  # trimmed, and as far left as its reach goes
     reach: int  # see `VariantWindow`
     span: Interval
     whole: bool  # whether the contig cuts nothing off
@@ -86,7 +86,9 @@ def place_window(reference: Reference, variant: Variant, window: int, step: int 
     """
     core = normalise(variant, reference.sequence).trimmed()
     length = reference.contigs[core.contig]
-    moves = reach(core, reference.sequence(core.contig, core.end, min(length, core.end + window)))
+    moves = 0
+    if not (core.ref and core.alt):  # an insertion or a deletion
+        moves = reach(core, reference.sequence(core.contig, core.end, min(length, core.end + window)))
     # Half the window is context; of a longer repeat the middle counts.
     most = max(0, longest_allele(window) - max(len(core.ref), len(core.alt)))
     if moves > most:

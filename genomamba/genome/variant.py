@@ -136,11 +136,9 @@ def reach(variant: Variant, flank: str) -> int:
     """How far right a change may move, over ``flank``, so that the sequence it makes stays the same.
 
     Args:
-        variant: left-aligned and trimmed.
+        variant: an insertion or deletion, left-aligned and trimmed.
         flank: upper-case reference bases from ``variant.end`` on.
     """
-    if variant.ref and variant.alt:
-        return 0
     moving = variant.ref or variant.alt
     return next((i for i, base in enumerate(flank) if base != moving[i % len(moving)]), len(flank))
 
