@@ -44,6 +44,11 @@ class Grouping:
     seed: int = 0
     window: int = 1
 
+    @property
+    def what(self) -> str:
+        """What a group is called."""
+        return self.column if self.by == "column" else self.by
+
     def of(self, item: LabelledVariant) -> str:
         """The variant's group; of blocks, the split itself, empty at an edge."""
         if self.by == "block":
@@ -93,7 +98,7 @@ def split_by_group(
     """
     wanted: dict[str, int] = {}
     groups = [grouping.of(item) for item in found.items]
-    what = grouping.column if grouping.by == "column" else grouping.by
+    known, what = Counter(groups), grouping.what
     splits = Splits([], [], [], [])
     for number, genes in enumerate((train, valid, test)):
         for gene in genes:
@@ -101,7 +106,8 @@ def split_by_group(
             if gene in wanted and wanted[gene] != number:
                 other = Splits._fields[wanted[gene]]
                 raise LabelError(f"the {what} stands in {other} too", "give it to one split", field=name, value=gene)
-            check_group(gene, found, grouping, name)
+            if gene not in known:
+                raise no_such_group(gene, known, found.source, what, name)
             wanted[gene] = number
     for item, group in zip(found.items, groups, strict=True):
         splits[wanted.get(group, 3)].append(item)
@@ -111,19 +117,15 @@ def split_by_group(
     return splits
 
 
-def check_group(group: str, found: LabelledVariants, grouping: Grouping, field: str) -> None:
-    """Raises LabelError, which names the option ``field``, where no variant is of ``group``."""
-    known = Counter(map(grouping.of, found.items))
-    if group in known:
-        return
-    what = grouping.column if grouping.by == "column" else grouping.by
+def no_such_group(group: str, known: Counter[str], source: str, what: str, field: str) -> LabelError:
+    """That no variant is of ``group``, which option ``field`` asks for; ``known`` are there, of the kind ``what``."""
     named = [name for name, _ in known.most_common() if name]
     remedy = f"there is {nearest(group, named)}"
     if not known:
         remedy = "there is no labelled variant at all"
     elif not named:
         remedy = "none names any; add a column or INFO key for it, or choose another --split-by"
-    raise LabelError(f"no labelled variant has this {what}", remedy, file=found.source, field=field, value=group)
+    return LabelError(f"no labelled variant has this {what}", remedy, file=source, field=field, value=group)
 
 
 def check_classes(items: Iterable[LabelledVariant], split: str, source: str) -> None:
@@ -160,16 +162,18 @@ def check_leakage(splits: Splits, reference: Reference, window: int, source: str
     clashes = [*_with_an_earlier(placed), *_with_a_later(placed)]
     same = [clash for clash in clashes if clash[0].key == clash[1].key]
     what = "the same variant" if same else f"variants whose windows of {window} bases overlap"
+    remedy = "split by contig or gene so that no region is in two splits"
     if not clashes:
         clashes = list(_of_one_sequence(placed, reference))
         what = f"variants whose windows of {window} bases are one sequence, or its reverse complement"
+        remedy = "give copies of a sequence to one split, or leave one out"
     if not clashes:
         return
     first, second = sorted((same or clashes)[0], key=lambda place: place.line)
     raise LabelError(
         f"{first.split} (line {first.line}) and {second.split} (line {second.line}) hold {what}: "
         f"{_spelt(first)} and {_spelt(second)}; {len({place for place, _ in clashes})} variants are concerned",
-        "split by contig or gene so that no region is in two splits",
+        remedy,
         file=source,
     )
 

@@ -130,11 +130,6 @@ class VcfReader:
         self.contigs = contig_lengths(self.header)
         return self
 
-    @property
-    def rereadable(self) -> Path:
-        """Where its content lies: the file, or a copy of what came from a pipe."""
-        return self._path
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from genomamba.files import refuse_existing, whole_file
 
 Format = Literal["vcf", "vcf.gz", "bcf"]
 
+_KEY = re.compile(r"##(INFO|FORMAT|FILTER)=<ID=([^,>]+)")
 _STRUCTURED = re.compile(r"##(\w+)=<ID=([^,>]+)")
 
 
@@ -214,39 +215,53 @@ def _identity(line: str) -> tuple[str, str] | str:
     return (match[1], match[2]) if match else line.partition("=")[0]
 
 
-def check_declared(source: Path, target: str | os.PathLike[str]) -> None:
+def check_declared(
+    header: Iterable[str], records: Iterable[VcfRecord], target: str | os.PathLike[str], added: Container[str]
+) -> None:
     """Whether records can become BCF, which needs each INFO, FORMAT and FILTER key declared.
 
-    Asked before any is written: htslib would end the process.
-
     Args:
-        source: the records, as VCF or BCF.
+        header: of the records.
+        records: all of them.
         target: the BCF file that is wanted, for the message.
+        added: INFO keys that it declares by itself.
 
     Raises:
         OutputError: the header lacks one.
     """
-    with quiet_htslib(), pysam.VariantFile(str(source)) as records:
-        before = set(str(records.header).splitlines())
-        for _ in records:  # htslib adds a line to the header for each key that it did not know
-            pass
-        after = str(records.header).splitlines()
-    missing = [line for line in after if line not in before and not line.startswith("##contig=")]
+    declared = {match.groups() for line in header if (match := _KEY.match(line))}
+    missing: dict[tuple[str, str], None] = {}  # in the order of the records
+    for record in records:
+        columns = record.text.split("\t")
+        used = [("FILTER", key) for key in columns[6].split(";") if key != "PASS"]
+        used += [("INFO", key) for pair in columns[7].split(";") if (key := pair.partition("=")[0]) not in added]
+        used += [("FORMAT", key) for key in "".join(columns[8:9]).split(":")]
+        missing |= dict.fromkeys(each for each in used if each[1] not in ("", ".") and each not in declared)
     if missing:
-        raise OutputError(
-            f"BCF needs every key declared, and the header lacks {missing[0].partition(',')[0]}>"
-            + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
-            "write .vcf.gz, or declare it in the input's header",
-            file=target,
-        )
+        raise _undeclared([f"##{kind}=<ID={key}>" for kind, key in missing], target)
+
+
+def _undeclared(lines: list[str], target: str | os.PathLike[str]) -> OutputError:
+    more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+    return OutputError(
+        f"BCF needs every key declared, and the header lacks {lines[0]}{more}",
+        "write .vcf.gz, or declare it in the input's header",
+        file=target,
+    )
 
 
 def _text_to_bcf(temporary: Path, target: str | os.PathLike[str]) -> None:
-    """Replaces VCF text by BCF."""
-    check_declared(temporary, target)
+    """Replaces VCF text by BCF, which needs each contig and each INFO, FORMAT and FILTER key declared."""
     packed = temporary.with_name(f"{temporary.name}.bcf")
     try:
         with quiet_htslib():
+            with pysam.VariantFile(str(temporary)) as source:
+                before = set(str(source.header).splitlines())
+                for _ in source:  # htslib adds a line to the header for each key that it did not know
+                    pass
+                missing = [line for line in str(source.header).splitlines() if line not in before]
+            if missing:  # checked before writing: htslib would end the process
+                raise _undeclared([f"{line.partition(',')[0]}>" for line in missing], target)
             pysam.bcftools.view("--no-version", "-Ob", "-o", str(packed), str(temporary), catch_stdout=False)
         os.replace(packed, temporary)
     except (pysam.SamtoolsError, ValueError) as error:

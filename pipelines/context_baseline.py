@@ -29,12 +29,12 @@ def write_regions(folder: Path, training: Sequence[Interval], valid: Sequence[In
 
 
 def trained_on(folder: str, regions: Sequence[Interval]) -> str:
-    """How much of ``regions`` the model in ``folder`` was trained on, by the names of contigs, in words."""
+    """How much of ``regions`` the model in ``folder`` was trained on, in words; contigs are known by their names."""
     path = Path(folder) / TRAINING
     if not path.is_file():
         return f"{folder} has no {TRAINING}: whether it was trained on these bases is not known"
     shared = shared_bases([record.interval for record in read_bed(path)], regions)
-    return f"{shared:,} of these bases are in the regions that it was trained on ({path})"
+    return f"{shared:,} of the regions' bases are in {path}, what it was trained on, if contigs of one name are one"
 
 
 def context_baseline(folder: str) -> tuple[ContextModel, float]:

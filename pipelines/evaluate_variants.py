@@ -7,6 +7,7 @@ class alone reaches, and within each class. The same figures go to the JSON that
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def run(config: Config) -> int:
 
     check_head(config.model, VARIANT)  # before what takes seconds to import
 
-    from genomamba.data.label_splits import Grouping, check_classes, check_group
+    from genomamba.data.label_splits import Grouping, check_classes, no_such_group
     from genomamba.errors import CheckpointError, ConfigError
     from genomamba.files import refuse_existing, whole_file
     from genomamba.model.folder import load_model, weights_fingerprint
@@ -88,8 +89,10 @@ def run(config: Config) -> int:
     reference = open_reference(config.reference, rna=config.rna)
     grouping = Grouping(**made["grouping"])
     found, measured = load_groups(config, reference, grouping, genes, made["labels"], config.strata)
+    known = Counter(map(grouping.of, found.items))
     for gene in config.genes:
-        check_group(gene, found, grouping, "genes")
+        if gene not in known:
+            raise no_such_group(gene, known, found.source, grouping.what, "genes")
     refuse_seen(measured, made["seen"], reference, made["window"])
     check_classes(measured, ", ".join(genes), found.source)
     scores = _score(config, model, reference, made["window"], device, [item.variant for item in measured])

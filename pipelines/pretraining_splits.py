@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from genomamba.data.references import References
 from genomamba.data.splits import draw_blocks
-from genomamba.data.windows import sequenced_regions, subtract, whole_contigs
+from genomamba.data.windows import merged, sequenced_regions, subtract, whole_contigs
 from genomamba.errors import ConfigError, RegionError
 from genomamba.genome.interval import Interval, parse_region
 from genomamba.pipelines.bed_regions import place_bed, skipped
@@ -59,6 +59,8 @@ def pretraining_splits(config: Config, genome: References) -> Splits:
 def _once(regions: list[Interval]) -> list[Interval]:
     """The same bases in the same order, without those that a region before has."""
     out: list[Interval] = []
+    if sum(region.length for region in merged(regions)) == sum(region.length for region in regions):
+        return regions
     for region in regions:
         out += subtract([region], out)
     return out

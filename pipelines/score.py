@@ -101,6 +101,7 @@ def run(config: Config) -> int:
         scorer_options,
         write_scores,
     )
+    from genomamba.pipelines.score_output import ADDED
     from genomamba.pipelines.score_summary import Counts
     from genomamba.pipelines.shards import Shards
     from genomamba.scoring.variants import VariantScorer
@@ -127,8 +128,6 @@ def run(config: Config) -> int:
         )
     reference = open_reference(config.reference, rna=config.rna)
     with VcfReader(config.input) as reader:
-        if config.output.endswith(".bcf"):
-            check_declared(reader.rereadable, config.output)
         checked = prescan(
             reader,
             reference,
@@ -136,6 +135,8 @@ def run(config: Config) -> int:
             aliases=None if config.contig_aliases == "none" else "auto",
             max_mismatch=config.max_mismatch_frac,
         )
+        if config.output.endswith(".bcf"):
+            check_declared(reader.header, reader, config.output, ADDED)
         for warning in checked.warnings:
             print(warning, file=sys.stderr)
         if checked.lower_case:

@@ -42,6 +42,10 @@ DISTANCES = tuple(
     )
     for name, kind in zip(Distances._fields, ("L1", "L2", "Cosine") * 2, strict=True)
 )
+ADDED = {
+    "GENOMAMBA",
+    *(column.key for column in (*SCORES, *DISTANCES)),
+}  # to INFO, or put in the place of what is there
 FIXED = {"chrom": str, "pos": int, "id": str, "ref": str, "alt": str, "model": str, "status": str}
 
 

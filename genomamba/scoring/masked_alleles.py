@@ -76,7 +76,8 @@ class MaskedAlleles:
             columns += [distances(each[0::2], each[1::2]) for each in (site, pool)]
         read = torch.cat(columns, dim=1)
         total = read.new_zeros(int(rows.variant[-1]) + 1, read.shape[1]).index_add_(0, on.variant, read)
-        return total / torch.bincount(on.variant)[:, None]
+        times = torch.bincount(rows.variant)  # counted here: the device would keep us waiting
+        return total / to_device([times], self.device)[0][:, None]
 
 
 def lay_out_masked(read: Sequence[tuple[int, VariantWindow]], *, unmasked: bool) -> MaskedRows:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -61,3 +63,20 @@ def test_the_other_strand_of_the_other_strand_is_the_first(change: Variant, wind
     assert back[2:4] == here[2:4]
     for found, wanted in ((back.context, here.context), (back.alt, here.alt)):
         np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("window", [48, 49, 96])
+def test_of_a_repeat_that_is_longer_than_the_window_the_middle_counts(window: int, tmp_path: Path) -> None:
+    sequence = "ACGTTGCA" * 8 + "CAG" * 59 + "C" + "GATTACA" * 9
+    turned = sequence[::-1].translate(str.maketrans("ACGT", "TGCA"))
+    path = tmp_path / "genome.fa"
+    path.write_text(f">c\n{sequence}\n>t\n{turned}\n")
+    reference = Reference.open(path)
+    start = 64
+    here = read_window(reference, Variant("c", start, sequence[start : start + 3], ""), window)
+    end = len(sequence) - start
+    there = read_window(reference, Variant("t", end - 3, turned[end - 3 : end], ""), window)
+    back = there.other_strand()
+    assert (back.start, back.end) == (here.start, here.end)
+    np.testing.assert_array_equal(back.context, here.context)
+    assert here.reach <= longest_allele(window) + 1

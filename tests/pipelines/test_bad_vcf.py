@@ -208,6 +208,11 @@ def test_keys_that_bcf_cannot_hold_are_told_before_any_scoring(score: Score, gen
     lacks = "BCF needs every key declared, and the header lacks ##FILTER=<ID=q10> and 2 more"
     assert result.err == f"{tmp_path}/out.bcf: {lacks}; write .vcf.gz, or declare it in the input's header\n"
     assert [path.name for path in tmp_path.iterdir()] == ["in.vcf"]
+    plain = [each.replace("q10\tX=1.50;Y", "PASS\tGM_LLR=1") for each in good(genome)]
+    assert score("\ufeff" + text(plain), out="own.bcf").code == 0  # ours, and a mark that htslib does not read
+    wrong = score(text([*plain, line("chrA", "x1", "A", "C")]), out="bad.bcf")
+    assert wrong.code == 2
+    assert "POS=x1" in wrong.err
 
 
 def test_32_contig_names(score: Score, genome: Genome, tmp_path: Path) -> None:

@@ -268,10 +268,10 @@ def test_evaluate_regions_agrees_with_the_figure_of_training(world: World, run_c
     assert row[:4] == ["chrB", "0", "900", "held_out"]
     assert float(row[5]) == pytest.approx(made["valid_bits_per_base"], abs=1e-4)
     assert int(row[4]) == 900 - 8  # eight windows of 128, and the first base of each is given
-    assert f"\n0 of these bases are in the regions that it was trained on ({world.pretrained}/tr" in result.err
+    assert f"\n0 of the regions' bases are in {world.pretrained}/training.bed, what it was trained on" in result.err
     bed.write_text("chrB\t0\t1000\n")
     result = run_cli("evaluate", "regions", "-r", world.reference, "-b", bed, "-m", world.pretrained)
-    assert "\n100 of these bases are in the regions that it was trained on" in result.err
+    assert "\n100 of the regions' bases are in " in result.err
 
 
 def test_what_is_held_out_twice_counts_once(world: World, run_cli: RunCli, tmp_path: Path) -> None:
