@@ -53,9 +53,8 @@ def main() -> None:
         own = forward | gated | ends | {"KEEP": False, "FINE": fine, "ADD": False}
         most = given or (planned.fine_registers if fine else planned.output_registers)
         show(name, triton_forward.output_kernel, own, unroll * tile, most)
-    rebuild = backward | gated | {"U": keep}
     most = given or planned.rebuild_registers
-    show("rebuild", triton_rebuild.rebuild_kernel, rebuild, keep * tile, most)
+    show("rebuild", triton_rebuild.rebuild_kernel, backward | gated, keep * tile, most)
     most = given or planned.gradient_registers
     for whole in (False, True):
         name = "gradient of all of L" if whole else "gradient"

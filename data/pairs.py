@@ -89,10 +89,8 @@ def place_window(reference: Reference, variant: Variant, window: int, step: int 
     moves = 0
     if not (core.ref and core.alt):  # an insertion or a deletion
         ahead = window
-        moves = reach(core, reference.sequence(core.contig, core.end, min(length, core.end + ahead)))
-        while moves == ahead:  # a longer repeat
-            ahead *= 2
-            moves = reach(core, reference.sequence(core.contig, core.end, min(length, core.end + ahead)))
+        while (moves := reach(core, reference.sequence(core.contig, core.end, min(length, core.end + ahead)))) == ahead:
+            ahead *= 2  # a longer repeat
     # Half the window is context; of a longer repeat the middle counts.
     most = max(0, longest_allele(window) - max(len(core.ref), len(core.alt)))
     if moves > most:

@@ -115,7 +115,7 @@ def scan_backward(
                 rebuild_kernels.rebuild_kernel[(*grid, padded // tile)](
                     u, dt, scaled_A, coupling, present(z, u), present(dt_bias, u), walls, dy, entering, kept, asked,
                     sums, part_skip, length, channels, n_chunks, *cuts, *strides,
-                    K=cut.keep, U=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None, STAGES=cut.stages,
+                    K=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None, STAGES=cut.stages,
                     maxnreg=cut.rebuild_registers if lean else None, **strided, **flags,
                 )  # fmt: skip
                 rebuild_kernels.adjoint_carry_kernel[(blocks, padded, batch)](

@@ -69,7 +69,6 @@ def rebuild_kernel(
     WIDTH: tl.constexpr,
     Z_ROW: tl.constexpr,
     K: tl.constexpr,
-    U: tl.constexpr,
     HAS_SKIP: tl.constexpr,
     HAS_GATE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
@@ -87,7 +86,6 @@ def rebuild_kernel(
     """
     if WIDTH:
         D, u_sl, dt_sl, dy_sl, z_sl = WIDTH, WIDTH, WIDTH, WIDTH, WIDTH * Z_ROW
-    tl.static_assert(K % U == 0, "a group of more steps would pass over states that are to be kept")
     MASKED: tl.constexpr = MASK_L or MASK_D
     blocks = tl.cdiv(D, BD)
     pid = tl.program_id(0)
@@ -125,17 +123,16 @@ def rebuild_kernel(
     total = tl.zeros((BD,), tl.float32)
     grad_skip = tl.zeros((BD,), tl.float32)
     closed = 0
-    for i in tl.range(0, steps, U, num_stages=STAGES):
-        if i % K == 0:
-            keep_state(kept_ptr, h, lane, N)
-            kept_ptr += tl.cast(blocks, tl.int64) * (NP * BD)
-        raws = load_group(dt_ptr, way * dt_sl, i, steps, live, U, MASK_L, MASKED)
-        us = load_group(u_ptr, way * u_sl, i, steps, live, U, MASK_L, MASKED)
-        dys = load_group(dy_ptr, way * dy_sl, i, steps, live, U, MASK_L, MASKED)
+    for i in tl.range(0, steps, K, num_stages=STAGES):
+        keep_state(kept_ptr, h, lane, N)
+        kept_ptr += tl.cast(blocks, tl.int64) * (NP * BD)
+        raws = load_group(dt_ptr, way * dt_sl, i, steps, live, K, MASK_L, MASKED)
+        us = load_group(u_ptr, way * u_sl, i, steps, live, K, MASK_L, MASKED)
+        dys = load_group(dy_ptr, way * dy_sl, i, steps, live, K, MASK_L, MASKED)
         zs = us
         if HAS_GATE:
-            zs = load_group(z_ptr, way * z_sl, i, steps, live, U, MASK_L, MASKED)
-        for j in tl.static_range(U):
+            zs = load_group(z_ptr, way * z_sl, i, steps, live, K, MASK_L, MASKED)
+        for j in tl.static_range(K):
             valid = live & (i + j < steps) if MASK_L else live
             delta = step_size(raws[j].to(tl.float32), bias, valid, HAS_BIAS, SOFTPLUS, MASKED)
             row_at = tl.minimum(j, steps - 1 - i) if MASK_L else j
@@ -169,11 +166,11 @@ def rebuild_kernel(
             ask = new_ask
             total += delta
             grad_skip += x_in * grad
-        u_ptr += U * way * u_sl
-        dt_ptr += U * way * dt_sl
-        z_ptr += U * way * z_sl
-        dy_ptr += U * way * dy_sl
-        rows += U * way * (4 * NP)
+        u_ptr += K * way * u_sl
+        dt_ptr += K * way * dt_sl
+        z_ptr += K * way * z_sl
+        dy_ptr += K * way * dy_sl
+        rows += K * way * (4 * NP)
     place = ((b * slab_chunks + s) * NP + n0) * (blocks * BD)
     for n in tl.static_range(N):
         tl.store(asked + place + (n * blocks + pid % blocks) * BD + lane, ask[n])

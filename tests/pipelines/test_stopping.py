@@ -74,18 +74,20 @@ def once(function: Callable[..., Any], number: signal.Signals, call: int) -> Cal
     return wrapped
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGTERM, 2)])
 @pytest.mark.parametrize(
     ("owner", "name", "call", "step"),
     [
         (PretrainTask, "training_step", 2, 2),
         (PretrainTask, "training_step", 7, 7),
         (PretrainTask, "validation_step", 2, 3),
+        (PretrainTask, "validation_step", 10, 7),  # the last one, which runs by itself
         (checkpoint_io.torch, "save", 1, 3),
     ],
 )
 def test_signals_leave_a_checkpoint_and_their_exit_code(
     number: signal.Signals,
+    workers: int,
     owner: Any,
     name: str,
     call: int,
@@ -98,44 +100,16 @@ def test_signals_leave_a_checkpoint_and_their_exit_code(
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, once(getattr(owner, name), number, call))
-        result = pretrain(tmp_path / "run")
+        result = pretrain(tmp_path / "run", "-@", workers)
     assert signal.getsignal(number) is before
+    # They ignore the signal by which Python ends its children, and it would wait for them when it exits.
+    assert not multiprocessing.active_children()
     assert result.code == 128 + number
     assert f"stopped by {number.name} after step {step};" in result.err.splitlines()[-1]
     assert not (tmp_path / "run" / "model.safetensors").exists()
-    result = pretrain(tmp_path / "run", "--resume")
+    result = pretrain(tmp_path / "run", "--resume", "-@", workers // 2)
     assert result.code == 0, result.err
     assert f"resuming after step {step}\n" in result.err
-    assert results(tmp_path / "run") == results(finished)
-
-
-@pytest.mark.parametrize(
-    ("owner", "name", "call", "step"),
-    [
-        (PretrainTask, "training_step", 2, 2),
-        (PretrainTask, "validation_step", 2, 3),
-        (PretrainTask, "validation_step", 10, 7),  # the last one, which runs by itself
-        (checkpoint_io.torch, "save", 1, 3),
-    ],
-)
-def test_no_loader_process_outlives_a_run_that_stops(
-    owner: Any,
-    name: str,
-    call: int,
-    step: int,
-    pretrain: Pretrain,
-    finished: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """They ignore the signal by which Python ends its children, and it would wait for them when it exits."""
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, once(getattr(owner, name), signal.SIGTERM, call))
-        result = pretrain(tmp_path / "run", "-@", 2)
-    assert result.code == 128 + signal.SIGTERM
-    assert f"stopped by SIGTERM after step {step};" in result.err.splitlines()[-1]
-    assert not multiprocessing.active_children()
-    assert pretrain(tmp_path / "run", "--resume", "-@", 1).code == 0
     assert results(tmp_path / "run") == results(finished)
 
 
