@@ -5,7 +5,8 @@ genome to Python floats:
 
 - `plain`: every allele on both strands from the start of its window, 4 rows a variant;
 - `reused`: the state before the change serves both alleles;
-- `reused, shared windows`: windows' middles on a grid besides, so that neighbours share their reference too.
+- `reused, shared windows`: windows' middles on a grid besides, so that neighbours share their reference too; as
+  `score` does by default.
 
 The SNVs are `scattered` (no two windows overlap), a `panel` (one in 31 bases, as ClinVar's records stand in BRCA1 and
 its like), or `saturation` (all three changes of consecutive bases). `forward` is the model alone on whole windows that
@@ -39,10 +40,9 @@ from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
 from genomamba.scoring.batching import batches
 from genomamba.scoring.causal_alleles import lay_out
-from genomamba.scoring.variants import VariantScorer
+from genomamba.scoring.variants import VariantScorer, shared_step
 
 PANEL_SPACING = 31
-STEP_SHARE = 16  # shared windows: middles at multiples of a sixteenth of the window
 
 
 class RandomGenome:
@@ -138,7 +138,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for name, share, step in (
             ("plain", False, 1),
             ("reused", True, 1),
-            ("reused, shared windows", True, max(1, window // STEP_SHARE)),
+            ("reused, shared windows", True, shared_step(model, window)),
         ):
             if kind == "scattered" and step > 1:
                 continue  # no two have a window in common

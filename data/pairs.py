@@ -81,8 +81,9 @@ def place_window(reference: Reference, variant: Variant, window: int, step: int 
         reference: the genome.
         variant: in any spelling.
         window: bases of genome.
-        step: the middle is moved to the nearest multiple of it, so that neighbours have one window, of ``window``
-            bases; at most `widest_step`.
+        step: the middle is moved to a grid with so many bases from place to place, so that neighbours have one
+            window; at most `widest_step`. The grid grows from the contig's middle, so that it is the same along
+            either strand.
     """
     core = normalise(variant, reference.sequence).trimmed()
     length = reference.contigs[core.contig]
@@ -97,11 +98,12 @@ def place_window(reference: Reference, variant: Variant, window: int, step: int 
         outside = (moves - most) // 2
         core, moves = moved(core, outside), moves - 2 * outside
     sides = core.start + core.end + moves  # of the middle, twice
+    if step > 1:
+        off = sides - length
+        steps = (abs(off) + step) // (2 * step)
+        sides = length + 2 * step * (steps if off > 0 else -steps)
     start = -((window - sides) // 2)
     end = sides - start
-    if step > 1:
-        start = (sides // 2 + step // 2) // step * step - window // 2
-        end = start + window
     span = Interval(core.contig, max(0, start), min(length, end))
     return Placement(core, moves, span, span.length == end - start)
 

@@ -40,10 +40,11 @@ class Config:
     window: int | None = option(
         "bases of context around each variant; the model's own when not given", None, at_least=2
     )
-    window_step: int = option(
-        "move windows' middles to multiples of so many bases: neighbours then share a window, which a causal model "
-        "reads once; at most a quarter of the window",
-        1,
+    window_step: int | Literal["auto"] = option(
+        "move windows' middles to a grid, so many bases apart: neighbours then share a window, which a causal model "
+        "reads once; at most a quarter of the window. auto: a sixteenth of it for a causal language model, otherwise "
+        "1, which moves none",
+        "auto",
         at_least=1,
     )
     batch_size: int | Literal["auto"] = option(
@@ -104,7 +105,7 @@ def run(config: Config) -> int:
     from genomamba.pipelines.score_output import ADDED
     from genomamba.pipelines.score_summary import Counts
     from genomamba.pipelines.shards import Shards
-    from genomamba.scoring.variants import VariantScorer
+    from genomamba.scoring.variants import VariantScorer, shared_step
     from genomamba.tasks.device import resolve_device
 
     to_stdout = config.output == "-"
@@ -119,7 +120,9 @@ def run(config: Config) -> int:
             file=config.model,
         )
     window = config.window or model_window(config.model)
-    if config.window_step > widest_step(window):
+    if config.window_step == "auto":
+        config = replace(config, window_step=shared_step(model, window))
+    elif config.window_step > widest_step(window):
         raise ConfigError(
             f"at most a quarter of the window, {widest_step(window)}",
             "lower it",

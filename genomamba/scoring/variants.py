@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 BATCHES_AT_ONCE = 16  # are sorted by length among themselves
 
 
+def shared_step(model: torch.nn.Module, window: int) -> int:
+    """The `VariantScorer` step by which a model gains: under a causal one, neighbours then read their window once.
+
+    A sixteenth of the window, so that a variant's context is never shorter by more than a sixteenth on one side.
+    A classifier has learnt with the variant in the middle, so it stays there.
+    """
+    return max(1, window // 16) if isinstance(model, CausalLM) else 1
+
+
 class VariantScore(NamedTuple):
     llr: float  # log p(alt) - log p(ref), nats: over the window, or at the site for a masked model; mean of strands
     probability: float | None  # calibrated, of the positive class; None where the model is no classifier
@@ -49,7 +58,8 @@ class VariantScorer:
         window: bases of genomic span around each variant.
         batch_size: variants per forward pass; None plans it, and halves it where the memory does not hold it.
         device: where to run.
-        step: windows' middles are moved to multiples of it, so that neighbours share a window; see `place_window`.
+        step: windows' middles are moved to a grid, so that neighbours share a window; see `place_window` and
+            `shared_step`.
         reuse_state: whether a causal model reads once what alleles share; changes rounding, and nothing else.
         with_distances: whether to find `Distances` too.
         workers: threads that read windows while the model is at work on those before; they change no score.

@@ -15,12 +15,13 @@ from genomamba.genome import alphabet
 from genomamba.genome.variant import Variant, moved
 
 SEQUENCE = "ACGTTGCA" * 5 + "CAG" * 9 + "T" * 30 + "GATTACA" * 8 + "AC" * 12 + "GGCTA" * 6
+PAIRS = str.maketrans("ACGT", "TGCA")
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     path = tmp_path_factory.mktemp("placement") / "genome.fa"
-    path.write_text(f">c\n{SEQUENCE}\n")
+    path.write_text(f">c\n{SEQUENCE}\n>t\n{SEQUENCE[::-1].translate(PAIRS)}\n")
     return Reference.open(path)
 
 
@@ -65,10 +66,28 @@ def test_the_other_strand_of_the_other_strand_is_the_first(change: Variant, wind
         np.testing.assert_array_equal(found, wanted)
 
 
+@settings(max_examples=150, deadline=None)
+@given(change=changes, window=st.integers(32, 41), step=st.integers(2, 8))
+def test_windows_on_a_grid_are_the_same_along_either_strand(
+    change: Variant, window: int, step: int, reference: Reference
+) -> None:
+    size = len(SEQUENCE)
+    here = place_window(reference, change, window, step)
+    own = place_window(reference, change, window)
+    off = here.span.start + here.span.end - (own.span.start + own.span.end)
+    assert abs(off) <= step  # of twice the middle
+    assert window - 1 <= here.span.length <= window
+    assert (here.span.start + here.span.end - size) % (2 * step) == 0
+    core = here.core
+    turned = Variant("t", size - core.end, core.ref[::-1].translate(PAIRS), core.alt[::-1].translate(PAIRS))
+    there = place_window(reference, turned, window, step).span
+    assert (there.start, there.end) == (size - here.span.end, size - here.span.start)
+
+
 @pytest.mark.parametrize("window", [48, 49, 96])
 def test_of_a_repeat_that_is_longer_than_the_window_the_middle_counts(window: int, tmp_path: Path) -> None:
     sequence = "ACGTTGCA" * 8 + "CAG" * 59 + "C" + "GATTACA" * 9
-    turned = sequence[::-1].translate(str.maketrans("ACGT", "TGCA"))
+    turned = sequence[::-1].translate(PAIRS)
     path = tmp_path / "genome.fa"
     path.write_text(f">c\n{sequence}\n>t\n{turned}\n")
     reference = Reference.open(path)

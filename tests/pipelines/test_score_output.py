@@ -195,12 +195,20 @@ def test_what_changes_no_score(words: tuple[object, ...], run_cli: RunCli, tmp_p
 
 
 def test_shared_windows_are_a_choice_that_is_checked(
-    words: tuple[object, ...], run_cli: RunCli, tmp_path: Path
+    words: tuple[object, ...], world: World, run_cli: RunCli, tmp_path: Path
 ) -> None:
-    assert run_cli(*words, "-o", tmp_path / "a.tsv", "--window-step", 16).code == 0
-    assert run_cli(*words, "-o", tmp_path / "b.tsv").code == 0
-    a, b = ([row["llr"] for row in rows(tmp_path / name) if row["status"] == "OK"] for name in ("a.tsv", "b.tsv"))
-    assert np.corrcoef(a, b)[0, 1] > 0.9
-    assert a != b
+    def llrs(name: str, *more: object) -> list[float]:
+        assert run_cli(*words, "-o", tmp_path / name, *more).code == 0
+        return [row["llr"] for row in rows(tmp_path / name) if row["status"] == "OK"]
+
+    own, shared = llrs("own.tsv", "--window-step", 1), llrs("shared.tsv", "--window-step", 16)
+    assert np.corrcoef(own, shared)[0, 1] > 0.9
+    assert own != shared
+    # A classifier's variants stay in the middle; a causal language model's windows are shared.
+    assert llrs("classifier.tsv") == own
+    model = ("-m", world.pretrained, "--window", 64)
+    default = llrs("default.tsv", *model)
+    assert default == llrs("sixteenth.tsv", *model, "--window-step", 4)
+    assert default != llrs("middle.tsv", *model, "--window-step", 1)
     refused = run_cli(*words, "-o", tmp_path / "c.tsv", "--window-step", 17)
     assert (refused.code, refused.err) == (2, "window_step=17: at most a quarter of the window, 16; lower it\n")

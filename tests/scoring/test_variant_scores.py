@@ -273,7 +273,7 @@ def test_what_is_shared_is_read_once(reference: Reference, variants: list[Varian
     rows = lay_out(three, share=True, before=1)
     assert rows.prefix.shape == (2, WINDOW // 2 - 2)  # on the reverse strand one base less stands before the site
     assert rows.suffix.shape[0] == 2 + 6
-    near = [read_window(reference, v, WINDOW, 24) for v in variants[:5]]
+    near = [read_window(reference, v, WINDOW, 22) for v in variants[:5]]
     assert len({window.span for window in near}) == 1
     assert lay_out(near, share=True, before=1).prefix.shape[0] == 2
     assert lay_out(near, share=False, before=1).suffix.shape[0] == 20
