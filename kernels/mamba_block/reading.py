@@ -81,7 +81,7 @@ def read_backward(
     y: Tensor | None = None,
     spend_dt: bool = True,
     spend_dy: bool = True,
-) -> tuple[Tensor, Direction, Tensor, Tensor | None]:
+) -> tuple[Tensor, Direction, Tensor | None, Tensor | None]:
     """Writes the gradient of p to ``dp``, contiguous; overwrites the scan's dt and ``dy`` if allowed.
 
     With ``y``, that of the other direction, adds to ``dp`` and to it.

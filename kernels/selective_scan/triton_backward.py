@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from genomamba.kernels.selective_scan import triton_gradient as gradient_kernels
 from genomamba.kernels.selective_scan import triton_rebuild as rebuild_kernels
-from genomamba.kernels.selective_scan.cut import LANES, Plan, lane_blocks, plan, scratch_bytes, slab_chunks
+from genomamba.kernels.selective_scan.cut import LANES, lane_blocks, plan, scratch_bytes, slab_chunks
 from genomamba.kernels.selective_scan.triton_launch import (
     Inputs,
     coupling_rows,
@@ -47,7 +46,7 @@ class Sums(NamedTuple):
     dA: Tensor  # (D, N)
     dD: Tensor  # (D,)
     d_bias: Tensor  # (D,)
-    d_initial: Tensor  # (B, D, N)
+    d_initial: Tensor | None  # (B, D, N), where an initial state was given
 
 
 def scan_backward(
@@ -63,7 +62,7 @@ def scan_backward(
     ``entering`` is what the forward returned. ``scratch`` is how many bytes of it may be used. A gigabyte fills a
     large GPU; unless given, it is less where the inputs are so large that memory is what runs short.
     """
-    u, dt, A, B, C, D, z, dt_bias, _, reset, dt_softplus, reverse = given
+    u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse = given
     batch, length, channels = u.shape
     states = A.shape[1]
     cut = plan(batch, length, channels, states)
@@ -75,12 +74,14 @@ def scan_backward(
     strided = shape | {"WIDTH": width, "Z_ROW": z_row}
     lean = width > 0 and reset is None
     walls, chunk_walls = present(walls, u), present(chunk_walls, u)
-    if d_final is None:
-        d_final = u.new_zeros((batch, channels, states), dtype=torch.float32)
-    elif reset is not None and reverse:
-        d_final = d_final.masked_fill(reset[:, 0, None, None], 0.0)
-    carry = _to_lanes(d_final.transpose(1, 2), cut, blocks)
     lanes = blocks * LANES
+    carry = u.new_zeros((batch, padded, lanes), dtype=torch.float32)
+    if d_final is not None:
+        if reset is not None and reverse:
+            d_final = d_final.masked_fill(reset[:, 0, None, None], 0.0)
+        order, _ = _lane_order(blocks, tile, padded, u.device)
+        carry[:, :states, :channels] = d_final.transpose(1, 2)
+        carry = carry.flatten(1)[:, order].view_as(carry)
     whole = entering.dim() == 5  # the fine states of all of L, which is then one chunk
     if whole:
         chunk, n_chunks, most = cut.span, 1, 1
@@ -94,14 +95,18 @@ def scan_backward(
     sums = u.new_empty((batch, most, channels), dtype=torch.float32)
     parts = u.new_empty((blocks, batch, most * chunk, 2, tile), dtype=torch.float32)
     part_A = u.new_zeros((batch, most, padded, lanes), dtype=torch.float32)
-    part_skip, part_bias = u.new_zeros((2, batch, most, channels), dtype=torch.float32)
+    of_channels = u.new_zeros((2, batch, most, channels), dtype=torch.float32)
+    part_skip, part_bias = of_channels
     tile_sums = [u, u, u]
     if padded > tile:
         size = (batch, most * chunk, channels)
         tile_sums = [u.new_empty(size, dtype=torch.float32) for _ in range(3)]
     strides = (*u.stride(), *dt.stride(), *strides_of(z), *dy.stride())
-    scaled_A = _scaled_A(A, cut, blocks)
+    scaled_A = u.new_empty((padded, lanes), dtype=torch.float32)
     with torch.cuda.device_of(u):
+        rebuild_kernels.decay_kernel[(blocks, padded // tile)](
+            A, scaled_A, channels, states, *A.stride(), N=tile, num_warps=1
+        )
         for c0 in reversed(range(0, n_chunks, most)):
             here = min(most, n_chunks - c0)
             steps = here * chunk
@@ -137,12 +142,13 @@ def scan_backward(
                     *into.dB.stride()[:2], *into.dC.stride()[:2],
                     N=tile, ROWS=_SUMMED, REVERSE=reverse, num_warps=2,
                 )  # fmt: skip
-    return Sums(
-        _from_lanes(part_A.sum((0, 1))[None], cut, blocks, states, channels)[0].T,
-        part_skip.sum((0, 1)),
-        part_bias.sum((0, 1)),
-        _from_lanes(carry, cut, blocks, states, channels).transpose(1, 2),
-    )
+    _, inverse = _lane_order(blocks, tile, padded, u.device)
+    dA = part_A.sum((0, 1)).flatten()[inverse].view(padded, lanes)[:states, :channels].T
+    d_initial = None
+    if initial_state is not None:
+        d_initial = carry.flatten(1)[:, inverse].view_as(carry)[:, :states, :channels].transpose(1, 2)
+    dD, d_bias = of_channels.sum((1, 2))
+    return Sums(dA, dD, d_bias, d_initial)
 
 
 @functools.lru_cache(maxsize=32)
@@ -156,25 +162,3 @@ def _lane_order(blocks: int, tile: int, padded: int, device: torch.device) -> tu
     state = register // tile * tile + lane // 16 * half + (register % half ^ (lane & (half - 1) & 4))
     order = (state * (blocks * LANES) + channel).flatten()
     return order.to(device), order.argsort().to(device)
-
-
-def _to_lanes(states: Tensor, cut: Plan, blocks: int) -> Tensor:
-    """(B, N, D) to lane order, (B, padded, blocks * 32), zero where padded."""
-    batch, count, channels = states.shape
-    full = states.new_zeros((batch, cut.padded, blocks * LANES), dtype=torch.float32)
-    full[:, :count, :channels] = states
-    order, _ = _lane_order(blocks, cut.backward_tile, cut.padded, states.device)
-    return full.flatten(1)[:, order].view_as(full)
-
-
-def _from_lanes(lanes: Tensor, cut: Plan, blocks: int, states: int, channels: int) -> Tensor:
-    """What `_to_lanes` was given."""
-    _, inverse = _lane_order(blocks, cut.backward_tile, cut.padded, lanes.device)
-    return lanes.flatten(1)[:, inverse].view_as(lanes)[:, :states, :channels]
-
-
-def _scaled_A(A: Tensor, cut: Plan, blocks: int) -> Tensor:
-    """A log2(e) in lane order as `kept_state` reads it: (tiles, blocks, tile / 4, lanes, 4)."""
-    lanes = _to_lanes(A.T[None] * math.log2(math.e), cut, blocks)
-    tile = cut.backward_tile
-    return lanes.view(cut.padded // tile, tile // 4, 4, blocks, LANES).permute(0, 3, 1, 4, 2).contiguous()

@@ -181,6 +181,19 @@ def rebuild_kernel(
             tl.store(d_skip + grown, grad_skip + tl.load(d_skip + grown, mask=live, other=0.0), mask=live)
 
 
+@triton.jit(do_not_specialize=["D", "n_real"])
+def decay_kernel(A, out, D, n_real, a_sd, a_sn, N: tl.constexpr):
+    """A log2(e) in lane order as `kept_state` reads it, (NP / N, blocks, N, 32) in number; zero where padded."""
+    lane = tl.arange(0, 32)
+    block, tile = tl.program_id(0), tl.program_id(1)
+    place = out + (tile * tl.num_programs(0) + block) * (N * 32)
+    for r in tl.static_range(N):
+        d = (block * 32 + (lane ^ (r // (N // 2) * 16))).to(tl.int64)
+        n = tile * N + lane_state(lane, r % (N // 2), N)
+        value = tl.load(A + d * a_sd + n * a_sn, mask=(d < D) & (n < n_real), other=0.0).to(tl.float32)
+        tl.store(place + r // 4 * 128 + lane * 4 + r % 4, value * LOG2E)
+
+
 @triton.jit(do_not_specialize=["D", "n_real", "n_chunks", "c0", "slab_chunks"])
 def adjoint_carry_kernel(
     asked,
