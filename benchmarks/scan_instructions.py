@@ -47,18 +47,24 @@ def main() -> None:
     ends = {"FIRST": True, "LAST": True}
     out = {"HAS_Y": True, "DZ_ROW": 2, "ADD": False}
     print("| kernel | registers | stack | instructions | exp2 and the like | from load to wait |\n|---|" + 5 * "---:|")
-    show("state", triton_forward.state_kernel, forward, unroll * tile, given or planned.state_registers)
+    show("state", triton_forward.state_kernel.jit, forward, unroll * tile, given or planned.state_registers)
     for fine in (False, True):
         name = "output, keeping fine states" if fine else "output"
-        own = forward | gated | ends | {"KEEP": False, "FINE": fine, "ADD": False}
+        own = forward | gated | ends | {"KEEP": False, "FINE": fine, "FROM_ZERO": fine, "ADD": False}
         most = given or (planned.fine_registers if fine else planned.output_registers)
-        show(name, triton_forward.output_kernel, own, unroll * tile, most)
+        show(name, triton_forward.output_kernel.jit, own, unroll * tile, most)
     most = given or planned.rebuild_registers
-    show("rebuild", triton_rebuild.rebuild_kernel, backward | gated, keep * tile, most)
+    show("rebuild", triton_rebuild.rebuild_kernel.jit, backward | gated, keep * tile, most)
     most = given or planned.gradient_registers
     for whole in (False, True):
         name = "gradient of all of L" if whole else "gradient"
-        show(name, triton_gradient.gradient_kernel, backward | gated | ends | out | {"WHOLE": whole}, keep * tile, most)
+        show(
+            name,
+            triton_gradient.gradient_kernel.jit,
+            backward | gated | ends | out | {"WHOLE": whole},
+            keep * tile,
+            most,
+        )
 
 
 def show(name: str, kernel: Any, constants: dict[str, Any], elements: int, registers: int | None = None) -> None:

@@ -91,9 +91,10 @@ def conv_forward(
     if x.numel():
         grid = (triton.cdiv(channels, _WIDTH) * triton.cdiv(length, _STEPS) * batch,)
         with torch.cuda.device_of(x):
-            triton_kernels.conv_kernel[grid](
-                x, weight, *_or(x, bias, initial_state, reset), y, length, channels,
-                *x.stride(), *weight.stride(), *_strides(initial_state), *_strides(reset, 2),
+            triton_kernels.conv_kernel.launch(
+                grid,
+                (x, weight, *_or(x, bias, initial_state, reset), y),
+                (length, channels, *x.stride(), *weight.stride(), *_strides(initial_state), *_strides(reset, 2)),
                 **_flags(weight, bias, initial_state, reset, silu, reverse), num_warps=1,
             )  # fmt: skip
     return y
@@ -130,11 +131,15 @@ def conv_backward(
     runs = triton.cdiv(length + taps - 1, _STEPS)
     parts = x.new_empty((batch * runs, taps + 1, channels), dtype=torch.float32)
     with torch.cuda.device_of(x):
-        triton_kernels.conv_backward_kernel[(triton.cdiv(channels, _WIDTH) * runs * batch,)](
-            x, weight, *_or(x, bias, initial_state, reset), dy, *_or(x, more_dy), dx, *_or(x, d_initial), parts,
-            length, channels, runs,
-            *x.stride(), *weight.stride(), *_strides(initial_state), *_strides(reset, 2), *dy.stride(),
-            *dx.stride()[:2], HAS_MORE=more_dy is not None, ADD=add,
+        triton_kernels.conv_backward_kernel.launch(
+            (triton.cdiv(channels, _WIDTH) * runs * batch,),
+            (x, weight, *_or(x, bias, initial_state, reset), dy, *_or(x, more_dy), dx, *_or(x, d_initial), parts),
+            (
+                length, channels, runs,
+                *x.stride(), *weight.stride(), *_strides(initial_state), *_strides(reset, 2), *dy.stride(),
+                *dx.stride()[:2],
+            ),
+            HAS_MORE=more_dy is not None, ADD=add,
             **_flags(weight, bias, initial_state, reset, silu, reverse), num_warps=1,
         )  # fmt: skip
     sums = parts.sum(0)

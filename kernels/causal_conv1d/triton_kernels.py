@@ -11,6 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from genomamba.kernels.launching import Kernel
 from genomamba.kernels.triton_math import LOG2E
 
 
@@ -76,6 +77,7 @@ def convolve(value, past, taps, start, TAPS: tl.constexpr):
     return total
 
 
+@Kernel
 @triton.jit(do_not_specialize=["length", "channels"])
 def conv_kernel(
     x, weight, bias, initial, reset, y, length, channels,
@@ -126,6 +128,7 @@ def conv_kernel(
             tl.store(y + (b * length + token) * channels + d, total, mask=live & (i + j < length))
 
 
+@Kernel
 @triton.jit(do_not_specialize=["length", "channels", "runs"])
 def conv_backward_kernel(
     x, weight, bias, initial, reset, dy, more_dy, dx, d_initial, parts, length, channels, runs,

@@ -58,8 +58,10 @@ def norm_forward(
         residual = None if residual is None else residual.contiguous()
         width, rows, warps = _tile(channels)
         with torch.cuda.device_of(x):
-            triton_kernels.norm_kernel[(triton.cdiv(count, rows),)](
-                x, weight, x if residual is None else residual, normed, stream, count, channels, eps,
+            triton_kernels.norm_kernel.launch(
+                (triton.cdiv(count, rows),),
+                (x, weight, x if residual is None else residual, normed, stream),
+                (count, channels, eps),
                 WIDTH=width, ROWS=rows, HAS_RESIDUAL=residual is not None, KEEP=keep_stream, num_warps=warps,
             )  # fmt: skip
     return normed, stream
@@ -86,11 +88,14 @@ def norm_backward(
     parts = min(_PARTS, triton.cdiv(count, rows))
     d_weight = stream.new_empty((parts, channels))
     with torch.cuda.device_of(stream):
-        triton_kernels.norm_backward_kernel[(parts,)](
-            d_normed, stream if d_stream is None else d_stream, stream, weight, out,
-            out if narrow_out is None else narrow_out, d_weight, count, channels, eps,
-            triton.cdiv(triton.cdiv(count, rows), parts), WIDTH=width, ROWS=rows, HAS_STREAM=d_stream is not None,
-            NARROW=narrow is not None, num_warps=warps,
+        triton_kernels.norm_backward_kernel.launch(
+            (parts,),
+            (
+                d_normed, stream if d_stream is None else d_stream, stream, weight, out,
+                out if narrow_out is None else narrow_out, d_weight,
+            ),
+            (count, channels, eps, triton.cdiv(triton.cdiv(count, rows), parts)),
+            WIDTH=width, ROWS=rows, HAS_STREAM=d_stream is not None, NARROW=narrow is not None, num_warps=warps,
         )  # fmt: skip
     return out, narrow_out, d_weight.sum(0)
 

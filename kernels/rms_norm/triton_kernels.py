@@ -5,7 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from genomamba.kernels.launching import Kernel
 
+
+@Kernel
 @triton.jit
 def norm_kernel(
     x, weight, residual, normed, stream, count, channels, eps,
@@ -25,6 +28,7 @@ def norm_kernel(
     tl.store(normed + at, total * scale[:, None] * gain[None, :], mask=mask)
 
 
+@Kernel
 @triton.jit
 def norm_backward_kernel(
     d_normed, d_stream, stream, weight, out, narrow_out, d_weight, count, channels, eps, blocks,

@@ -88,21 +88,23 @@ def _check_inputs(
         raise ValueError(f"u has shape {tuple(u.shape)} and A {tuple(A.shape)}; expected (B, L, D) and (D, N)")
     batch, length, channels = u.shape
     states = A.shape[1]
-    expected: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
-        "dt": (dt, (batch, length, channels)),
-        "A": (A, (channels, states)),
-        "B": (B, (batch, length, states)),
-        "C": (C, (batch, length, states)),
-        "D": (D, (channels,)),
-        "z": (z, (batch, length, channels)),
-        "dt_bias": (dt_bias, (channels,)),
-        "initial_state": (initial_state, (batch, channels, states)),
-        "reset": (reset, (batch, length)),
-    }
-    for name, (tensor, shape) in expected.items():
-        if tensor is not None and tuple(tensor.shape) != shape:
+    of_tokens, of_states = (batch, length, channels), (batch, length, states)
+    for name, tensor, shape in (
+        ("dt", dt, of_tokens),
+        ("A", A, (channels, states)),
+        ("B", B, of_states),
+        ("C", C, of_states),
+        ("D", D, (channels,)),
+        ("z", z, of_tokens),
+        ("dt_bias", dt_bias, (channels,)),
+        ("initial_state", initial_state, (batch, channels, states)),
+        ("reset", reset, (batch, length)),
+    ):
+        if tensor is None:
+            continue
+        if tensor.shape != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; u and A ask for {shape}")
-        if tensor is not None and tensor.device != u.device:
+        if tensor.device != u.device:
             raise ValueError(f"{name} is on {tensor.device}; u is on {u.device}")
     if reset is not None and reset.dtype != torch.bool:
         raise ValueError(f"reset has dtype {reset.dtype}; it marks tokens and must be bool")

@@ -1,4 +1,8 @@
-"""The scan on a GPU as a pair of torch operators, forward and backward, with shapes for tracing."""
+"""The scan on a GPU as a pair of torch operators, forward and backward, with shapes for tracing.
+
+Where nobody traces, the same two functions are called straight: torch takes longer to find an operator that is written
+in Python than a GPU takes for the scan of short sequences.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from genomamba.errors import KernelUnavailableError
 
@@ -43,8 +48,25 @@ def selective_scan_triton(
         KernelUnavailableError: no GPU, fp64 inputs, or more than 256 states.
     """
     check_runnable(u, A.shape[1], dt, A, B, C, z, initial_state)
-    y, final_state, _ = _scan(u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse)
-    return y, final_state
+    given = Inputs(u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse)
+    if u.numel() == 0 or _is_traced(given):
+        return _scan(*given)[:2]
+    if not torch.is_grad_enabled():
+        return scan_forward(given, keep=False)[:2]
+    return _Straight.apply(*given)
+
+
+def _is_traced(given: Inputs) -> bool:
+    """Whether someone must see an operator: a compiler, a mode, a transform, or a tensor of a kind of its own."""
+    return (
+        torch.compiler.is_compiling()
+        or is_in_torch_dispatch_mode()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or any(type(each) not in _PLAIN for each in given)
+    )
+
+
+_PLAIN = {Tensor, torch.nn.Parameter, bool, type(None)}
 
 
 def check_runnable(u: Tensor, states: int, *others: Tensor | None) -> None:
@@ -198,3 +220,32 @@ def _no_second_backward(ctx: Any, *gradients: Tensor) -> None:
 
 _scan.register_autograd(_backward, setup_context=_save_for_backward)
 _scan_backward.register_autograd(_no_second_backward)
+
+
+class _Straight(torch.autograd.Function):
+    """What the operators do, without them. A backward that is to be differentiated itself is theirs to refuse."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        y, final_state, entering = scan_forward(Inputs(*inputs), keep=any(ctx.needs_input_grad))
+        *tensors, ctx.dt_softplus, ctx.reverse = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(entering, *tensors)
+        return y, final_state
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, d_final: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            return _backward(ctx, dy, d_final, None)
+        entering, *tensors = ctx.saved_tensors
+        given = Inputs(*tensors, ctx.dt_softplus, ctx.reverse)
+        if dy is None:
+            dy = torch.zeros_like(given.u)
+        du, ddt, dB, dC = (each.new_empty(each.shape) for each in (given.u, given.dt, given.B, given.C))
+        dz = None if given.z is None else given.z.new_empty(given.z.shape)
+        sums = scan_backward(dy, d_final, entering, given, Gradients(du, ddt, dB, dC, dz))
+        dA, dD, d_bias, d_initial = (
+            None if each is None else found.to(each.dtype)
+            for each, found in zip((given.A, given.D, given.dt_bias, given.initial_state), sums, strict=True)
+        )
+        return du, ddt, dA, dB, dC, dD, dz, d_bias, d_initial, None, None, None

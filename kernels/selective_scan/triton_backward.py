@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import NamedTuple
 
 import torch
@@ -75,28 +76,29 @@ def scan_backward(
     lean = width > 0 and reset is None
     walls, chunk_walls = present(walls, u), present(chunk_walls, u)
     lanes = blocks * LANES
-    carry = u.new_zeros((batch, padded, lanes), dtype=torch.float32)
+    whole = entering.dim() == 5  # the fine states of all of L, which is then one chunk
+    if whole:
+        chunk, n_chunks, most = cut.span, 1, 1
+    else:
+        chunk, n_chunks = cut.chunk, cut.n_chunks
+        cores = torch.cuda.get_device_properties(u.device).multi_processor_count if u.is_cuda else None
+        most = slab_chunks(cut, batch, channels, scratch or scratch_bytes(cut, u.numel() * u.element_size()), cores)
+    carry, part_A, of_channels = _zeros(
+        u, (batch, padded, lanes), (batch, most, padded, lanes), (2, batch, most, channels)
+    )
+    part_skip, part_bias = of_channels
     if d_final is not None:
         if reset is not None and reverse:
             d_final = d_final.masked_fill(reset[:, 0, None, None], 0.0)
         order, _ = _lane_order(blocks, tile, padded, u.device)
         carry[:, :states, :channels] = d_final.transpose(1, 2)
         carry = carry.flatten(1)[:, order].view_as(carry)
-    whole = entering.dim() == 5  # the fine states of all of L, which is then one chunk
-    if whole:
-        chunk, n_chunks, most = cut.span, 1, 1
-        kept, asked = entering, carry
-    else:
-        chunk, n_chunks = cut.chunk, cut.n_chunks
-        cores = torch.cuda.get_device_properties(u.device).multi_processor_count if u.is_cuda else None
-        most = slab_chunks(cut, batch, channels, scratch or scratch_bytes(cut, u.numel() * u.element_size()), cores)
+    kept, asked = entering, carry
+    if not whole:
         kept = u.new_empty((batch, most, chunk // cut.keep, padded, lanes), dtype=torch.float32)
         asked = u.new_empty((batch, most, padded, lanes), dtype=torch.float32)
     sums = u.new_empty((batch, most, channels), dtype=torch.float32)
     parts = u.new_empty((blocks, batch, most * chunk, 2, tile), dtype=torch.float32)
-    part_A = u.new_zeros((batch, most, padded, lanes), dtype=torch.float32)
-    of_channels = u.new_zeros((2, batch, most, channels), dtype=torch.float32)
-    part_skip, part_bias = of_channels
     tile_sums = [u, u, u]
     if padded > tile:
         size = (batch, most * chunk, channels)
@@ -104,8 +106,8 @@ def scan_backward(
     strides = (*u.stride(), *dt.stride(), *strides_of(z), *dy.stride())
     scaled_A = u.new_empty((padded, lanes), dtype=torch.float32)
     with torch.cuda.device_of(u):
-        rebuild_kernels.decay_kernel[(blocks, padded // tile)](
-            A, scaled_A, channels, states, *A.stride(), N=tile, num_warps=1
+        rebuild_kernels.decay_kernel.launch(
+            (blocks, padded // tile), (A, scaled_A), (channels, states, *A.stride()), N=tile, num_warps=1
         )
         for c0 in reversed(range(0, n_chunks, most)):
             here = min(most, n_chunks - c0)
@@ -117,29 +119,43 @@ def scan_backward(
             cuts = (chunk, c0, here, most, start, end - start)
             grid = (blocks * here * batch,)
             if not whole:
-                rebuild_kernels.rebuild_kernel[(*grid, padded // tile)](
-                    u, dt, scaled_A, coupling, present(z, u), present(dt_bias, u), walls, dy, entering, kept, asked,
-                    sums, part_skip, length, channels, n_chunks, *cuts, *strides,
+                rebuild_kernels.rebuild_kernel.launch(
+                    (*grid, padded // tile),
+                    (
+                        u, dt, scaled_A, coupling, present(z, u), present(dt_bias, u), walls, dy, entering, kept, asked,
+                        sums, part_skip,
+                    ),
+                    (length, channels, n_chunks, *cuts, *strides),
                     K=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None, STAGES=cut.stages,
                     maxnreg=cut.rebuild_registers if lean else None, **strided, **flags,
                 )  # fmt: skip
-                rebuild_kernels.adjoint_carry_kernel[(blocks, padded, batch)](
-                    asked, sums, A, chunk_walls, carry, channels, states, n_chunks, c0, here, *A.stride(),
+                rebuild_kernels.adjoint_carry_kernel.launch(
+                    (blocks, padded, batch),
+                    (asked, sums, A, chunk_walls, carry),
+                    (channels, states, n_chunks, c0, here, *A.stride()),
                     U=16, HAS_WALLS=reset is not None, STAGES=cut.stages, **shape,
                 )  # fmt: skip
             for n0 in range(0, padded, tile):
-                gradient_kernels.gradient_kernel[grid](
-                    u, dt, scaled_A, coupling, present(D, u), present(z, u), present(dt_bias, u), walls, dy, kept,
-                    asked, into.du, into.ddt, present(into.dz, u), present(into.y, u), parts, part_A, part_bias,
-                    part_skip, *tile_sums, length, channels, n0, *cuts, *strides,
+                gradient_kernels.gradient_kernel.launch(
+                    grid,
+                    (
+                        u, dt, scaled_A, coupling, present(D, u), present(z, u), present(dt_bias, u), walls, dy, kept,
+                        asked, into.du, into.ddt, present(into.dz, u), present(into.y, u), parts, part_A, part_bias,
+                        part_skip, *tile_sums,
+                    ),
+                    (length, channels, n0, *cuts, *strides),
                     K=cut.keep, HAS_SKIP=D is not None, HAS_GATE=z is not None, HAS_Y=into.y is not None,
                     DZ_ROW=1 if into.dz is None else into.dz.stride(1) // channels,
                     FIRST=n0 == 0, LAST=n0 + tile == padded, WHOLE=whole, ADD=into.add,
                     STAGES=cut.stages, maxnreg=cut.gradient_registers, **strided, **flags,
                 )  # fmt: skip
-                gradient_kernels.coupling_sum_kernel[(triton.cdiv(batch * steps, _SUMMED),)](
-                    parts, into.dB, into.dC, length, states, batch * steps, steps, c0 * chunk, blocks, n0,
-                    *into.dB.stride()[:2], *into.dC.stride()[:2],
+                gradient_kernels.coupling_sum_kernel.launch(
+                    (triton.cdiv(batch * steps, _SUMMED),),
+                    (parts, into.dB, into.dC),
+                    (
+                        length, states, batch * steps, steps, c0 * chunk, blocks, n0,
+                        *into.dB.stride()[:2], *into.dC.stride()[:2],
+                    ),
                     N=tile, ROWS=_SUMMED, REVERSE=reverse, num_warps=2,
                 )  # fmt: skip
     _, inverse = _lane_order(blocks, tile, padded, u.device)
@@ -149,6 +165,13 @@ def scan_backward(
         d_initial = carry.flatten(1)[:, inverse].view_as(carry)[:, :states, :channels].transpose(1, 2)
     dD, d_bias = of_channels.sum((1, 2))
     return Sums(dA, dD, d_bias, d_initial)
+
+
+def _zeros(like: Tensor, *shapes: tuple[int, ...]) -> list[Tensor]:
+    """fp32, in one piece of memory that is set to zero at once; each begins where a kernel can read four at a time."""
+    sizes = [-(-math.prod(shape) // 4) * 4 for shape in shapes]
+    pieces = like.new_zeros(sum(sizes), dtype=torch.float32).split(sizes)
+    return [piece[: math.prod(shape)].view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
 
 @functools.lru_cache(maxsize=32)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from genomamba.kernels.launching import Kernel
 from genomamba.kernels.selective_scan.triton_lanes import keep_channel, lane_order
 from genomamba.kernels.selective_scan.triton_steps import (
     advance,
@@ -35,6 +36,7 @@ from genomamba.kernels.selective_scan.triton_steps import (
 from genomamba.kernels.triton_math import LOG2E, sigmoid
 
 
+@Kernel
 @triton.jit(do_not_specialize=["L", "N", "total"])
 def coupling_kernel(
     B,
@@ -71,6 +73,7 @@ def coupling_kernel(
     tl.store(ptr + WIDE, vc.to(tl.float32), mask=write)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["L", "D", "n_real", "n_chunks"])
 def state_kernel(
     u,
@@ -150,6 +153,7 @@ def state_kernel(
     tl.store(sums + (b * n_chunks + c) * D + d, total, mask=live)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["D", "n_real", "n_chunks"])
 def carry_kernel(
     states,
@@ -202,6 +206,7 @@ def carry_kernel(
             h = passed + own[j]
 
 
+@Kernel
 @triton.jit(do_not_specialize=["L", "D", "n_real", "n_chunks", "span", "n_spans"])
 def output_kernel(
     u,
@@ -253,13 +258,15 @@ def output_kernel(
     LAST: tl.constexpr,
     KEEP: tl.constexpr,
     FINE: tl.constexpr,
+    FROM_ZERO: tl.constexpr,
     ADD: tl.constexpr,
     STAGES: tl.constexpr,
 ):
     """y of a span of chunks from the state that enters its first, and the final state.
 
     With KEEP the states that enter the other chunks are written beside the first's. With FINE, of one
-    span, the state before every U-th step goes to `kept` as triton_rebuild would write it.
+    span, the state before every U-th step goes to `kept` as triton_rebuild would write it. FROM_ZERO, of one span
+    too, the state that enters is zero and has yet to be written.
 
     With more states than one tile holds, one launch per tile adds to `sum_y` (fp32), and the last gates. With ADD
     the last also adds what is in `y` already.
@@ -279,7 +286,12 @@ def output_kernel(
     decay = load_decay(A, d, live, n0, a_sd, a_sn, n_real, N)
     bias = tl.load(dt_bias + d, mask=live, other=0.0).to(tl.float32) if HAS_BIAS else 0.0
     skip = tl.load(D_skip + d, mask=live, other=0.0).to(tl.float32) if HAS_SKIP else 0.0
-    h = load_state(entered, D, live, N, MASK_D)
+    if FROM_ZERO:
+        h = zeros_like_state(lane, N)
+        if not FINE:
+            store_state(entered, h, D, live, N)
+    else:
+        h = load_state(entered, D, live, N, MASK_D)
 
     first = c.to(tl.int64) * span
     steps = tl.minimum(span, L - first).to(tl.int32)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from genomamba.kernels.launching import Kernel
 from genomamba.kernels.selective_scan.triton_lanes import (
     kept_state,
     load_lane_rows,
@@ -50,6 +51,7 @@ def softplus_slope(y):
     return tl.where(y < 0.25, y * p, 1.0 - tl.exp2(-y * LOG2E))
 
 
+@Kernel
 @triton.jit(do_not_specialize=["L", "D", "c0", "slab_chunks", "most_chunks", "row_first", "row_count"])
 def gradient_kernel(
     u,
@@ -353,6 +355,7 @@ def gradient_kernel(
             tl.store(asked + grown + n * blocks * BD, g[n])
 
 
+@Kernel
 @triton.jit(do_not_specialize=["L", "n_real", "rows", "slab", "first", "blocks"])
 def coupling_sum_kernel(
     parts,

@@ -82,20 +82,23 @@ def scan_forward(
     tile, most = (cut.backward_tile, cut.fine_registers) if fine else (cut.forward_tile, cut.output_registers)
     with torch.cuda.device_of(u):
         if cut.n_spans == 1:
-            entering[:, 0].zero_()
             if initial_state is not None:
+                entering[:, 0].zero_()
                 entering[:, 0, :states].copy_(initial_state.transpose(1, 2))
         else:
             sums = u.new_empty((batch, cut.n_chunks, channels), dtype=torch.float32)
-            forward_kernels.state_kernel[(blocks * cut.n_chunks * batch, cut.padded // cut.forward_tile)](
-                u, dt, A, coupling, present(dt_bias, u), walls, entering, sums, length, channels, states,
-                cut.chunk, cut.n_chunks, *u.stride(), *dt.stride(), *A.stride(),
+            forward_kernels.state_kernel.launch(
+                (blocks * cut.n_chunks * batch, cut.padded // cut.forward_tile),
+                (u, dt, A, coupling, present(dt_bias, u), walls, entering, sums),
+                (length, channels, states, cut.chunk, cut.n_chunks, *u.stride(), *dt.stride(), *A.stride()),
                 NP=cut.padded, N=cut.forward_tile, WIDTH=width, U=cut.forward_unroll, STAGES=cut.stages,
                 maxnreg=cut.state_registers if lean else None, num_warps=1, **flags,
             )  # fmt: skip
-            forward_kernels.carry_kernel[(lane_blocks(channels), cut.padded, batch)](
-                entering, sums, A, chunk_walls, present(initial_state, u), channels, states, cut.n_chunks,
-                *A.stride(), *strides_of(initial_state), NP=cut.padded, BD=LANES, U=16,
+            forward_kernels.carry_kernel.launch(
+                (blocks, cut.padded, batch),
+                (entering, sums, A, chunk_walls, present(initial_state, u)),
+                (channels, states, cut.n_chunks, *A.stride(), *strides_of(initial_state)),
+                NP=cut.padded, BD=LANES, U=16,
                 HAS_INITIAL=initial_state is not None, HAS_WALLS=reset is not None, STAGES=cut.stages, num_warps=1,
             )  # fmt: skip
         kept = u.new_empty(fine_shape(cut, batch, channels), dtype=torch.float32) if fine else entering
@@ -103,16 +106,22 @@ def scan_forward(
         if cut.padded > tile:
             sum_y = u.new_empty(u.shape, dtype=torch.float32)
         for n0 in range(0, cut.padded, tile):
-            forward_kernels.output_kernel[(blocks * cut.n_spans * batch,)](
-                u, dt, A, coupling, present(D, u), present(z, u), present(dt_bias, u), walls, entering, kept, sum_y, y,
-                final, length, channels, states, cut.chunk, cut.n_chunks, cut.span, cut.n_spans, n0,
-                *u.stride(), *dt.stride(), *A.stride(), *strides_of(z),
+            forward_kernels.output_kernel.launch(
+                (blocks * cut.n_spans * batch,),
+                (
+                    u, dt, A, coupling, present(D, u), present(z, u), present(dt_bias, u), walls, entering, kept,
+                    sum_y, y, final,
+                ),
+                (
+                    length, channels, states, cut.chunk, cut.n_chunks, cut.span, cut.n_spans, n0,
+                    *u.stride(), *dt.stride(), *A.stride(), *strides_of(z),
+                ),
                 NP=cut.padded, N=tile, WIDTH=width, Z_ROW=z_row,
                 U=cut.forward_unroll, HAS_SKIP=D is not None, HAS_GATE=z is not None,
                 FIRST=n0 == 0, LAST=n0 + tile == cut.padded,
                 KEEP=keep and not fine and cut.n_spans < cut.n_chunks, FINE=fine,
-                ADD=add_to is not None, STAGES=cut.stages, maxnreg=most if lean else None,
-                num_warps=1, **flags,
+                FROM_ZERO=cut.n_spans == 1 and initial_state is None, ADD=add_to is not None,
+                STAGES=cut.stages, maxnreg=most if lean else None, num_warps=1, **flags,
             )  # fmt: skip
     if reset is not None and reverse:
         final.masked_fill_(reset[:, 0, None, None], 0.0)
@@ -166,8 +175,10 @@ def coupling_rows(B: Tensor, C: Tensor, padded: int, lanes_of: int = 0) -> Tenso
     out = B.new_empty(coupling_shape(batch, length, padded, lanes=lanes_of > 0), dtype=torch.float32)
     rows = max(1, 512 // padded)
     with torch.cuda.device_of(B):
-        forward_kernels.coupling_kernel[(triton.cdiv(batch * length, rows),)](
-            B, C, out, length, states, batch * length, *B.stride(), *C.stride(),
+        forward_kernels.coupling_kernel.launch(
+            (triton.cdiv(batch * length, rows),),
+            (B, C, out),
+            (length, states, batch * length, *B.stride(), *C.stride()),
             NP=padded, TILE=lanes_of, ROWS=rows, num_warps=4,
         )  # fmt: skip
     return out

@@ -9,6 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from genomamba.kernels.launching import Kernel
 from genomamba.kernels.selective_scan.triton_lanes import (
     keep_state,
     kept_state,
@@ -27,6 +28,7 @@ from genomamba.kernels.selective_scan.triton_steps import (
 from genomamba.kernels.triton_math import LOG2E, sigmoid
 
 
+@Kernel
 @triton.jit(do_not_specialize=["L", "D", "n_chunks", "c0", "slab_chunks", "most_chunks", "row_first", "row_count"])
 def rebuild_kernel(
     u,
@@ -181,6 +183,7 @@ def rebuild_kernel(
             tl.store(d_skip + grown, grad_skip + tl.load(d_skip + grown, mask=live, other=0.0), mask=live)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["D", "n_real"])
 def decay_kernel(A, out, D, n_real, a_sd, a_sn, N: tl.constexpr):
     """A log2(e) in lane order as `kept_state` reads it, (NP / N, blocks, N, 32) in number; zero where padded."""
@@ -194,6 +197,7 @@ def decay_kernel(A, out, D, n_real, a_sd, a_sn, N: tl.constexpr):
         tl.store(place + r // 4 * 128 + lane * 4 + r % 4, value * LOG2E)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["D", "n_real", "n_chunks", "c0", "slab_chunks"])
 def adjoint_carry_kernel(
     asked,

@@ -313,3 +313,28 @@ def test_replays_as_a_graph_and_checkpoints() -> None:
     graph.replay()
     for a, b in itertools.zip_longest(found, expected):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("kept", [("z", "D", "dt_bias", "initial_state"), ()])
+@pytest.mark.parametrize("asked", [("y", "final"), ("y",), ("final",)])
+def test_the_operator_gives_the_bits_of_the_straight_way(kept: tuple[str, ...], asked: tuple[str, ...]) -> None:
+    from genomamba.kernels.selective_scan.triton import _scan, selective_scan_triton
+
+    values = values_in(case(70, 33, 5, 2, "zDbsh")[0], torch.float32)
+    names = ("u", "dt", "A", "B", "C", "D", "z", "dt_bias")
+    found = []
+    for way in (_scan, selective_scan_triton):
+        own = {n: v.clone().requires_grad_() for n, v in values.items() if n in (*names[:5], *kept)}
+        inputs = (*[own.get(n) for n in names], True, own.get("initial_state"), None, False)
+        if way is _scan:  # the operator has the flags last
+            inputs = (*inputs[:8], *inputs[9:11], inputs[8], inputs[11])
+        outputs = dict(zip(("y", "final"), way(*inputs)[:2], strict=True))
+        gradients = torch.autograd.grad(
+            sum(outputs[n].square().sum() for n in asked), list(own.values()), allow_unused=True
+        )
+        found.append([*outputs.values(), *gradients])
+    for first, second in zip(*found, strict=True):
+        if first is None or second is None:
+            assert all(each is None or not each.any() for each in (first, second))
+        else:
+            assert torch.equal(first, second)
