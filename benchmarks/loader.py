@@ -37,7 +37,7 @@ from genomamba.data.windows import whole_contigs
 from genomamba.genome import alphabet
 from genomamba.genome.interval import Interval
 
-CONTIGS, CONTIG_BASES = 4, 16_000_000
+CONTIGS = 4
 ASKED = {"ids_1Mb": 20, "ids_1kb": 3, "batches_131kb": 60, "Mbp_per_s_per_worker_131kb": 100}
 COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A", "a": "t", "c": "g", "g": "c", "t": "a"}
 
@@ -46,11 +46,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the results here as JSON")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--bases", type=int, default=16_000_000, help=f"of each of the genome's {CONTIGS} contigs")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        path = write_genome(Path(folder) / "genome.fa")
-        found = measure(path, options.rounds)
+        path = write_genome(Path(folder) / "genome.fa", options.bases)
+        found = measure(path, options.bases, options.rounds)
     found["machine"] = {
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
@@ -64,24 +65,24 @@ def main() -> None:
         options.out.write_text(text + "\n")
 
 
-def write_genome(path: Path) -> Path:
+def write_genome(path: Path, size: int) -> Path:
     """Random bases in lines of 60, some stretches soft-masked, some N."""
     random = np.random.default_rng(0)
     with path.open("wb") as file:
         for number in range(CONTIGS):
-            bases = np.frombuffer(b"ACGT", np.uint8)[random.integers(4, size=CONTIG_BASES)]
-            for start in range(0, CONTIG_BASES - 2000, 10_000):
+            bases = np.frombuffer(b"ACGT", np.uint8)[random.integers(4, size=size)]
+            for start in range(0, size - 2000, 10_000):
                 bases[start : start + 2000] |= 32  # lower case
-            bases[random.integers(CONTIG_BASES, size=200)] = ord("N")
-            lines = np.full((-(-CONTIG_BASES // 60), 61), ord("\n"), np.uint8)
+            bases[random.integers(size, size=200)] = ord("N")
+            lines = np.full((-(-size // 60), 61), ord("\n"), np.uint8)
             padded = np.full(lines.shape[0] * 60, ord("A"), np.uint8)
-            padded[:CONTIG_BASES] = bases
+            padded[:size] = bases
             lines[:, :60] = padded.reshape(-1, 60)
             file.write(b">chr%d\n" % (number + 1) + lines.tobytes())
     return path
 
 
-def measure(path: Path, rounds: int) -> dict[str, Any]:
+def measure(path: Path, contig: int, rounds: int) -> dict[str, Any]:
     reference = Reference.open(path)
     fasta = pyfaidx.Fasta(str(path), as_raw=True)
     table = alphabet.ENCODING
@@ -89,11 +90,11 @@ def measure(path: Path, rounds: int) -> dict[str, Any]:
     def by_lookup(window: Interval) -> np.ndarray:
         return table[np.frombuffer(fasta[window.contig][window.start : window.end].encode(), np.uint8)]
 
-    for window in intervals(1000, 50, seed=9):
+    for window in intervals(1000, 50, contig, seed=9):
         assert np.array_equal(by_lookup(window), reference.ids(window))
     results: dict[str, Any] = {"Mbp_per_s": {}, "ratios": {}, "asked": ASKED}
     for name, size, count in (("ids_1Mb", 1_000_000, 60), ("ids_1kb", 1000, 4000)):
-        places = intervals(size, count, seed=1)
+        places = intervals(size, count, contig, seed=1)
         results["Mbp_per_s"][name] = compare(
             rounds, {"genomamba": lambda: consume(map(reference.ids, places)),  # noqa: B023 (called at once)
                      "pyfaidx_lookup": lambda: consume(map(by_lookup, places))},  # noqa: B023
@@ -102,7 +103,7 @@ def measure(path: Path, rounds: int) -> dict[str, Any]:
         speeds = results["Mbp_per_s"][name]
         results["ratios"][name] = speeds["genomamba"] / speeds["pyfaidx_lookup"]
     for name, size, batch, ours, theirs in (("batches_131kb", 131_072, 2, 200, 2), ("batches_1kb", 1024, 128, 60, 2)):
-        usual = DataLoader(UsualWindows(str(path), size), batch_size=batch)
+        usual = DataLoader(UsualWindows(str(path), contig, size), batch_size=batch)
         speeds = compare(
             rounds, {"genomamba": lambda: run_through(loader(path, size, batch, 0), ours),  # noqa: B023
                      "genomamba_1_worker": lambda: run_through(loader(path, size, batch, 1), ours)},  # noqa: B023
@@ -133,9 +134,9 @@ def consume(items: Iterator[Any]) -> None:
         pass
 
 
-def intervals(size: int, count: int, seed: int) -> list[Interval]:
+def intervals(size: int, count: int, contig: int, seed: int) -> list[Interval]:
     random = np.random.default_rng(seed)
-    starts = random.integers(CONTIG_BASES - size, size=count)
+    starts = random.integers(contig - size, size=count)
     return [Interval(f"chr{1 + n % CONTIGS}", int(s), int(s) + size) for n, s in enumerate(starts)]
 
 
@@ -202,8 +203,8 @@ class CharacterTokenizer(transformers.PreTrainedTokenizer):
 class UsualWindows(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Random windows: a string, half of them reverse-complemented letter by letter, tokenized; input and target."""
 
-    def __init__(self, path: str, window: int) -> None:
-        self.fasta, self.window = pyfaidx.Fasta(path, sequence_always_upper=True), window
+    def __init__(self, path: str, contig: int, window: int) -> None:
+        self.fasta, self.contig, self.window = pyfaidx.Fasta(path, sequence_always_upper=True), contig, window
         self.tokenizer = CharacterTokenizer(model_max_length=window)
         self.random = np.random.default_rng(0)
 
@@ -211,7 +212,7 @@ class UsualWindows(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return 10_000
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        start = int(self.random.integers(CONTIG_BASES - self.window))
+        start = int(self.random.integers(self.contig - self.window))
         sequence = str(self.fasta[f"chr{1 + index % CONTIGS}"][start : start + self.window])
         if self.random.random() < 0.5:
             sequence = "".join(COMPLEMENT.get(base, base) for base in reversed(sequence))

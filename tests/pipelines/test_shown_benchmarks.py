@@ -188,6 +188,41 @@ def test_a_kill_of_scoring_is_told_with_what_it_was_of(scoring: Words, tmp_path:
     assert found["outputs"]
 
 
+@runs("loader")
+def test_loading_stands_beside_the_usual_ways(call: Call, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    found = call("loader", "--rounds", 1, "--bases", 1_100_000, "--out", tmp_path / "loader.json")
+    torch.set_num_threads(threads)
+    speeds, ratios = found["Mbp_per_s"], found["ratios"]
+    for name, other in (("ids_1Mb", "pyfaidx_lookup"), ("batches_1kb", "caduceus_path")):
+        assert ratios[name] == pytest.approx(speeds[name]["genomamba"] / speeds[name][other])
+    assert found["Mbp_per_s_per_worker_131kb"] == speeds["batches_131kb"]["genomamba_1_worker"] > 0
+
+
+@runs("index_races")
+def test_an_index_raced_for_is_right(tmp_path: Path) -> None:
+    words = ("--contigs", 60, "--processes", 2, "--rounds", 1, "--fetches", 400)
+    found = in_a_process("index_races", tmp_path, *words)
+    assert found["processes_right"] == [2, 2]
+    assert (found["fetches_wrong_after_fork"], found["stale_read"]) == ([0, 400], [0, 60])
+
+
+@runs("kills")
+def test_a_save_that_is_killed_leaves_the_one_before(tmp_path: Path) -> None:
+    """The runs that are killed in training have tests of their own, with other kills."""
+    found = in_a_process("kills", tmp_path, "--runs", 0, "--save-kills", 1)
+    assert [save["loads"] for save in found["saves"] if save["unfinished_file"]] == [True]
+
+
+def in_a_process(name: str, folder: Path, *words: object) -> Any:
+    """The JSON of a benchmark that starts processes itself."""
+    out = folder / "found.json"
+    command = [str(word) for word in (sys.executable, BENCHMARKS / f"{name}.py", *words, "--out", out)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(out.read_text())
+
+
 @runs("cpu_step")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process's peak of memory")
 def test_a_step_stands_beside_that_of_transformers(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
