@@ -92,10 +92,26 @@ def leak_report(
     contained: dict[str, float | None] = dict.fromkeys(names)
     if by_sequence:
         kmers = {name: _sampled_kmers(genome, held_out[name]) for name in names}
-        seen = _present(genome, training, kmers)
-        contained = {name: float(found.mean()) if found.size else None for name, found in seen.items()}
+        contained = _contained(kmers, genome, training)
     bases = {name: sum(interval.length for interval in intervals) for name, intervals in held_out.items()}
     return LeakReport(bases, shared, contained)
+
+
+def contained_share(
+    genome: Genome, regions: Sequence[Interval], trained_on: Genome, training: Sequence[Interval]
+) -> float | None:
+    """The share of the k-mers of ``regions`` that ``training`` has too, on either strand; None where they have none.
+
+    The two may be of different genomes.
+    """
+    return _contained({"": _sampled_kmers(genome, regions)}, trained_on, training)[""]
+
+
+def _contained(
+    kmers: Mapping[str, NDArray[np.uint64]], genome: Genome, training: Sequence[Interval]
+) -> dict[str, float | None]:
+    seen = _present(genome, training, kmers)
+    return {name: float(found.mean()) if found.size else None for name, found in seen.items()}
 
 
 def _sampled_kmers(genome: Genome, regions: Sequence[Interval]) -> NDArray[np.uint64]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from genomamba.data.bed import read_bed
 from genomamba.data.references import Genome, References
-from genomamba.data.splits import shared_bases
+from genomamba.data.splits import K, contained_share, shared_bases
 from genomamba.errors import CheckpointError
 from genomamba.files import whole_file
 from genomamba.genome.alphabet import Ids
@@ -37,11 +37,37 @@ def trained_on(folder: str, regions: Sequence[Interval]) -> str:
     return f"{shared:,} of the regions' bases are in {path}, what it was trained on, if contigs of one name are one"
 
 
+def trained_like(folder: str, genome: Genome, regions: Sequence[Interval]) -> str:
+    """How much of the sequence of ``regions`` the model in ``folder`` was trained on, wherever it stood, in words.
+
+    Raises:
+        CheckpointError: see `training_genome`.
+    """
+    trained = training_genome(folder)
+    share = contained_share(genome, regions, trained, _regions(Path(folder) / TRAINING, trained))
+    if share is None:
+        return f"no {K}-mer of the regions could be looked for in training sequence"
+    return f"{100 * share:.2f} % of the regions' {K}-mers occur in training sequence (both strands)"
+
+
 def context_baseline(folder: str) -> tuple[ContextModel, float]:
     """Counts the regions that the model in ``folder`` was trained on; its validation regions choose the order.
 
     Raises:
         CheckpointError: the run has no validation regions, or its genome is not what it was.
+    """
+    genome = training_genome(folder)
+    if not (Path(folder) / VALIDATION).stat().st_size:
+        raise CheckpointError("the run held out nothing that could choose an order", "give it --valid", file=folder)
+    training, valid = (_pieces(Path(folder) / name, genome) for name in (TRAINING, VALIDATION))
+    return choose_context_model(training, valid)
+
+
+def training_genome(folder: str) -> References:
+    """The genome that the model in ``folder`` was trained on, as its run's regions name it.
+
+    Raises:
+        CheckpointError: the run does not say, or the genome is not what it was.
     """
     made = read_provenance(folder)
     if "shipped" in made:
@@ -49,17 +75,14 @@ def context_baseline(folder: str) -> tuple[ContextModel, float]:
             "the genomes that it was trained on do not come with it", "give -m a run folder of yours", file=folder
         )
     paths = made["configuration"].get("reference")
-    if not isinstance(paths, list) or not (Path(folder) / VALIDATION).is_file():
+    if not isinstance(paths, list) or not all((Path(folder) / name).is_file() for name in (TRAINING, VALIDATION)):
         raise CheckpointError(f"it does not name its genome and {TRAINING}", "train it again", file=folder)
     genome = References([open_reference(path, rna=made["configuration"]["rna"]) for path in paths])
     if genome.fingerprint != made["reference"]["fingerprint"]:
         raise CheckpointError(
             "the genome that it was trained on has changed since", "restore the file", file=folder, field="reference"
         )
-    if not (Path(folder) / VALIDATION).stat().st_size:
-        raise CheckpointError("the run held out nothing that could choose an order", "give it --valid", file=folder)
-    training, valid = (_pieces(Path(folder) / name, genome) for name in (TRAINING, VALIDATION))
-    return choose_context_model(training, valid)
+    return genome
 
 
 class RegionBits(NamedTuple):
@@ -98,5 +121,9 @@ def _per_base(parts: Sequence[ContextBits]) -> str:
 
 
 def _pieces(path: Path, genome: Genome) -> list[Ids]:
+    return [genome.ids(region) for region in _regions(path, genome)]
+
+
+def _regions(path: Path, genome: Genome) -> list[Interval]:
     placed = place_bed(str(path), genome, edge="error", contig_aliases="none")
-    return [genome.ids(region.interval) for region in placed if region.interval is not None]
+    return [region.interval for region in placed if region.interval is not None]

@@ -38,6 +38,7 @@ class Config:
     batch_size: int = option("windows per forward pass", 16, at_least=1)
     stream: bool = option("read each region whole, carrying the model's state from window to window", False)
     context_model: bool = option("add what an order-k context model of the same training regions reaches", False)
+    leak_check: bool = option("also count the 31-mers that the regions share with the training regions", False)
     rna: bool = option("read U in the reference as T", False)
     device: Device = option("where to run", "auto")
     force: bool = option("replace an existing output", False)
@@ -53,7 +54,14 @@ def run(config: Config) -> int:
     from genomamba.model.backbone import CausalLM
     from genomamba.model.folder import load_model
     from genomamba.pipelines.bed_regions import place_bed, skipped
-    from genomamba.pipelines.context_baseline import RegionBits, context_baseline, describe, measure, trained_on
+    from genomamba.pipelines.context_baseline import (
+        RegionBits,
+        context_baseline,
+        describe,
+        measure,
+        trained_like,
+        trained_on,
+    )
     from genomamba.pipelines.model_provenance import model_window
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.progress import progress_bar
@@ -79,6 +87,7 @@ def run(config: Config) -> int:
         print("counting the contexts of the training regions, which takes minutes on a large genome", file=sys.stderr)
     baseline = context_baseline(config.model)[0] if config.context_model else None
     inside = [region.interval for region in placed if region.interval is not None]
+    leaks = [trained_like(config.model, reference, inside)] if config.leak_check else []
     with progress_bar() as bar:
         results = iter(list(bar.track(scorer(inside), len(inside), task_id=bar.add_task("measuring", note="regions"))))
     counted = [] if baseline is None else measure(baseline, reference, inside)
@@ -104,7 +113,7 @@ def run(config: Config) -> int:
     total = f"{bits / bases:.4f} bits per base over {bases:,} bases" if bases else "no base to predict"
     how = "streamed" if config.stream else f"in windows of {window}"
     print(f"{len(placed)} regions: {total}, {how}", file=sys.stderr)
-    print(trained_on(config.model, inside), file=sys.stderr)
+    print(trained_on(config.model, inside), *leaks, sep="\n", file=sys.stderr)
     if baseline is not None:
         print(describe(baseline, counted), file=sys.stderr)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import re
 from pathlib import Path
 
@@ -378,3 +379,23 @@ def test_a_context_model_of_the_same_regions_stands_beside_a_streamed_figure(
         assert header[7:] == [f"order_{order}_{name}" for order, name, _ in found]
         assert row[7:] == [bits for _, _, bits in found]
     assert figures[0] == figures[1]
+
+
+def test_sequence_that_training_has_seen_elsewhere_is_told_beside_the_figure(
+    world: World, run_cli: RunCli, tmp_path: Path
+) -> None:
+    trained = [line.split("\t") for line in (world.pretrained / "training.bed").read_text().splitlines()]
+    contig, start = trained[0][0], int(trained[0][1])
+    genome = Reference.open(world.reference)
+    seen = genome.sequence(contig, start, start + 800)[::-1].translate(str.maketrans("ACGT", "TGCA"))
+    new = "".join(random.Random(7).choices("ACGT", k=800))
+    write_reference(tmp_path / "other.fa", {"copy": seen, "new": new})
+    found = []
+    for name in ("copy", "new"):
+        (tmp_path / f"{name}.bed").write_text(f"{name}\t0\t800\n")
+        words = ("-r", tmp_path / "other.fa", "-b", tmp_path / f"{name}.bed", "-m", world.pretrained, "--leak-check")
+        result = run_cli("evaluate", "regions", *words)
+        assert result.code == 0, result.err
+        assert "0 of the regions' bases are in " in result.err  # by name it is not seen
+        found += re.findall(r"([\d.]+) % of the regions' 31-mers occur in training sequence", result.err)
+    assert found == ["100.00", "0.00"]
