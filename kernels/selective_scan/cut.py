@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -36,7 +35,6 @@ class Plan(NamedTuple):
     gradient_registers: int  # always
 
 
-@functools.lru_cache(maxsize=1024)
 def plan(batch: int, length: int, channels: int, states: int) -> Plan:
     """The cut of a (batch, length, channels) scan; enough chunks to fill a large GPU."""
     padded = max(8, 1 << (states - 1).bit_length())

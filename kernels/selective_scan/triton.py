@@ -49,7 +49,7 @@ def selective_scan_triton(
     """
     check_runnable(u, A.shape[1], dt, A, B, C, z, initial_state)
     given = Inputs(u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse)
-    if u.numel() == 0 or _is_traced(given):
+    if _is_traced(given) or u.numel() == 0:
         return _scan(*given)[:2]
     if not torch.is_grad_enabled():
         return scan_forward(given, keep=False)[:2]

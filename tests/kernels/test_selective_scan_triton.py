@@ -278,6 +278,30 @@ def test_operator_rules(kept: tuple[str, ...]) -> None:
     torch.library.opcheck(_scan, (*given, *optional, None, True, False), test_utils=tests)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_traces_whole_with_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a compiler is shown, with gradients; a GPU's own compiler is the next test's."""
+    if DEVICE.type == "cpu":  # the interpreter's switch is no tensor, and not to be traced
+        monkeypatch.setattr(importlib.import_module("genomamba.kernels.selective_scan.triton"), "check_runnable", any_)
+    compiled = torch.compile(
+        lambda given: selective_scan(**given, dt_softplus=True, impl="triton"),
+        fullgraph=True,
+        dynamic=True,
+        backend="aot_eager",
+    )
+    for length in (5, 9):
+        given = {n: v.requires_grad_() for n, v in values_in(case(length, 8, 4, 1, "zDbsh")[0], torch.float32).items()}
+        both = []
+        for run in (compiled, lambda given: selective_scan(**given, dt_softplus=True, impl="triton")):
+            y = run(given)
+            both.append([y, *torch.autograd.grad(y.square().sum(), list(given.values()))])
+        assert all(torch.equal(first, second) for first, second in zip(*both, strict=True))
+
+
+def any_(*_: Any, **__: Any) -> None:
+    """Everything can be run."""
+
+
 @pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_compiles_whole_with_any_length() -> None:
@@ -320,7 +344,7 @@ def test_replays_as_a_graph_and_checkpoints() -> None:
 def test_the_operator_gives_the_bits_of_the_straight_way(kept: tuple[str, ...], asked: tuple[str, ...]) -> None:
     from genomamba.kernels.selective_scan.triton import _scan, selective_scan_triton
 
-    values = values_in(case(70, 33, 5, 2, "zDbsh")[0], torch.float32)
+    values = values_in(case(9, 8, 4, 2, "zDbsh")[0], torch.float32)
     names = ("u", "dt", "A", "B", "C", "D", "z", "dt_bias")
     found = []
     for way in (_scan, selective_scan_triton):
