@@ -120,7 +120,7 @@ def write_bigwig(path: str | os.PathLike[str], contigs: Mapping[str, int], piece
         ConfigError: the library is not installed.
         OutputError: there is no value to write, or the file cannot be written.
     """
-    library = _library()
+    library = bigwig_library("name an output that ends in .bedgraph.gz", field="output")
     feed = _Feed(pieces)
     values = iter(feed)
     first = next(values, None)
@@ -167,13 +167,18 @@ class _Feed:
             self.error = error
 
 
-def _library() -> Any:
+def bigwig_library(otherwise: str, field: str) -> Any:
+    """The module pybigtools.
+
+    Raises:
+        ConfigError: it is not installed; ``otherwise`` is what one could do without it.
+    """
     try:
         import pybigtools
     except ImportError as error:
         raise ConfigError(
-            "bigWig is written by pybigtools, which is not installed",
-            "run `pip install pybigtools`, or name an output that ends in .bedgraph.gz",
-            field="output",
+            "bigWigs are read and written by pybigtools, which is not installed",
+            f"run `pip install pybigtools`, or {otherwise}",
+            field=field,
         ) from error
     return pybigtools

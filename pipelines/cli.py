@@ -32,6 +32,7 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("plan",): Command("plan", "predict a pretraining run's peak memory and speed, and propose what fits"),
     ("finetune", "variants"): Command("finetune_variants", "train a variant classifier from a labelled VCF"),
     ("finetune", "sequences"): Command("finetune_sequences", "train a classifier or a regression of whole sequences"),
+    ("finetune", "tracks"): Command("finetune_tracks", "train a model of tracks from bigWigs: a value per base"),
     ("predict",): Command("predict", "classes, values or tracks of sequences and regions"),
     ("score",): Command("score", "score a VCF into an annotated VCF"),
     ("evaluate", "variants"): Command("evaluate_variants", "measure a variant classifier on labelled variants"),

@@ -7,40 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning import Callback
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from genomamba.data.datasets import KeySampler
 from genomamba.data.sequence_splits import SequenceSplits, number
 from genomamba.data.sequences import LabelledSequence
-from genomamba.data.workers import begin_worker
 from genomamba.errors import LabelError
 from genomamba.model.sequence_heads import SequenceModel
+from genomamba.pipelines.fit_loop import VALIDATION_TOKENS, Stopped, fit_task, loader, training_clock
 from genomamba.scoring.sequences import SequenceScorer, stack_ids
 from genomamba.tasks.adaptation import prepare
-from genomamba.tasks.pretrain import NonFiniteLossError
 from genomamba.tasks.probes import ProbeData, fit_probe
-from genomamba.tasks.progress import TrainingProgress
 from genomamba.tasks.sequences import (
     EverySequence,
-    SequenceBatch,
     SequenceTask,
     TrainingSequences,
     as_it_is,
     calibrate_sequences,
     validation_figures,
 )
-from genomamba.tasks.stop_signals import StopAtOnce, StoppedTraining, StopSignals
-from genomamba.tasks.trainer import make_trainer, run_fit
-from genomamba.tasks.training_clock import TrainingClock
 
 if TYPE_CHECKING:
     from genomamba.pipelines.finetune_sequences import Config
-
-
-# A batch without gradients is fast from about so many tokens on, and still small.
-VALIDATION_TOKENS = 1 << 15
 
 
 def set_scales(model: SequenceModel, train: list[LabelledSequence], config: Config, source: str) -> NDArray | None:
@@ -71,14 +59,6 @@ def targets(model: SequenceModel, items: list[LabelledSequence], source: str) ->
     return torch.tensor([place[item.label] for item in items])
 
 
-class Stopped:
-    """A signal ended training after something had been validated."""
-
-    def __init__(self, error: StoppedTraining) -> None:
-        self.how = str(error).partition(";")[0]
-        self.exit_code = error.exit_code
-
-
 def fit(
     config: Config, model: SequenceModel, splits: SequenceSplits, source: str, folder: Path
 ) -> tuple[dict[str, Any], Stopped | None]:
@@ -98,7 +78,7 @@ def fit(
         seed=config.seed,
     )
     validation = EverySequence([item.ids for item in splits.dev], targets(model, splits.dev, source))
-    clock = TrainingClock(None if config.max_minutes is None else 60 * config.max_minutes)
+    clock = training_clock(config)
     task = SequenceTask(
         model,
         config.optimizer,
@@ -110,53 +90,20 @@ def fit(
         clock=clock.gone,
         cuda_graph=config.cuda_graph,
     )
-    longest = max(item.ids.size for item in splits.train)
-    stop = StopSignals()
-    bar = TrainingProgress("fine-tuning", steps, longest * config.batch_size)
-    callbacks: list[Callback] = [bar, StopAtOnce(stop), clock]
-    trainer = make_trainer(
-        folder,
-        steps=steps,
-        clip=config.optimizer.clip,
-        device=config.device,
-        precision=config.precision,
-        callbacks=callbacks,
-    )
     sampler = KeySampler(len(splits.train), shuffle_seed=config.seed)
-    training_loader = _loader(config, training, config.batch_size, sampler)
     longest = max(item.ids.size for item in splits.dev)
-    validation_loader = _loader(config, validation, max(config.batch_size, VALIDATION_TOKENS // longest), None)
-    stopped = None
-    try:
-        with stop:
-            run_fit(trainer, task, training_loader, validation_loader)
-    except StoppedTraining as error:
-        if not task.best:
-            raise
-        stopped = Stopped(error)
-    _take_best(task)
+    at_once = max(config.batch_size, VALIDATION_TOKENS // longest)
+    stopped = fit_task(
+        task,
+        loader(config, dataset=training, batch_size=config.batch_size, sampler=sampler, collate_fn=as_it_is),
+        loader(config, dataset=validation, batch_size=at_once, collate_fn=as_it_is),
+        options=config,
+        clock=clock,
+        folder=folder,
+        bases_per_step=max(item.ids.size for item in splits.train) * config.batch_size,
+    )
     finish()
     return task.best, stopped
-
-
-def _loader(
-    config: Config, data: Dataset[SequenceBatch], batch_size: int, sampler: Sampler | None
-) -> DataLoader[SequenceBatch]:
-    return DataLoader(
-        data,
-        batch_size=batch_size,
-        sampler=sampler,
-        collate_fn=as_it_is,
-        num_workers=config.workers,
-        worker_init_fn=begin_worker,
-        persistent_workers=config.workers > 0,
-    )
-
-
-def _take_best(task: SequenceTask) -> None:
-
-    if not task.take_best():
-        raise NonFiniteLossError("no validation gave a finite loss; lower optimizer.lr")
 
 
 def fit_frozen(

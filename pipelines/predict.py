@@ -31,7 +31,7 @@ AT_ONCE = 4096  # sequences in memory
 @dataclass(frozen=True)
 class Config:
     reference: str = option("FASTA that is to be read", short="-r", reads="file")
-    model: str = option("run folder of `finetune sequences`, or of a model of tracks", short="-m", reads="model")
+    model: str = option("run folder of `finetune sequences` or `finetune tracks`", short="-m", reads="model")
     output: str = option(
         "table: .tsv, .tsv.gz or .parquet, - is stdout; tracks: .bw or .bedgraph, and with several .NAME before that",
         "-",

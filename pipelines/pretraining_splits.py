@@ -1,19 +1,46 @@
-"""What `pretrain` trains on, what it validates on, and what it never sees."""
+"""What a genome's training looks at, what it validates on, and what it never sees."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from genomamba.data.references import References
+from genomamba.data.bed import Edge
+from genomamba.data.references import Genome, References
 from genomamba.data.splits import draw_blocks
 from genomamba.data.windows import merged, sequenced_regions, subtract, whole_contigs
 from genomamba.errors import ConfigError, RegionError
 from genomamba.genome.interval import Interval, parse_region
 from genomamba.pipelines.bed_regions import place_bed, skipped
+from genomamba.pipelines.common_options import ContigAliases
 
 if TYPE_CHECKING:
     from genomamba.pipelines.pretrain import Config
+
+
+class SplitOptions(Protocol):
+    """The options that say so."""
+
+    @property
+    def regions(self) -> str | None: ...
+    @property
+    def edge(self) -> Edge: ...
+    @property
+    def contig_aliases(self) -> ContigAliases: ...
+    @property
+    def valid(self) -> list[str]: ...
+    @property
+    def test(self) -> list[str]: ...
+    @property
+    def valid_bed(self) -> str | None: ...
+    @property
+    def test_bed(self) -> str | None: ...
+    @property
+    def valid_blocks(self) -> float: ...
+    @property
+    def block_size(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
 
 
 class Splits(NamedTuple):
@@ -22,7 +49,7 @@ class Splits(NamedTuple):
     test: list[Interval]
 
 
-def pretraining_splits(config: Config, genome: References) -> Splits:
+def pretraining_splits(config: SplitOptions, genome: Genome) -> Splits:
     """The regions that the options name.
 
     Raises:
@@ -85,7 +112,7 @@ def mixture(config: Config, genome: References) -> list[tuple[frozenset[str], fl
     return [(frozenset(contigs), share) for contigs, share in zip(genome.groups, shares, strict=True)]
 
 
-def held_out_regions(name: str, regions: list[str], reference: References) -> list[Interval]:
+def held_out_regions(name: str, regions: list[str], reference: Genome) -> list[Interval]:
     """The regions of an option; raises RegionError for one that leaves its contig."""
     found = [parse_region(text, reference.contigs) for text in regions]
     for interval in found:
@@ -106,7 +133,7 @@ def refuse_overlap(valid: list[Interval], test: list[Interval]) -> None:
                 )
 
 
-def _from_bed(config: Config, genome: References, path: str) -> list[Interval]:
+def _from_bed(config: SplitOptions, genome: Genome, path: str) -> list[Interval]:
     placed = place_bed(path, genome, edge=config.edge, contig_aliases=config.contig_aliases)
     for reason, count in skipped(placed).items():
         print(f"{path}: {reason} {count}", file=sys.stderr)

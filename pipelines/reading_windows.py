@@ -28,6 +28,11 @@ class ReadingWindows(NamedTuple):
     overlap: int  # of neighbouring windows; 0 for a causal model, which carries its state
 
 
+def usual_windows(trained: int, *, is_causal: bool) -> ReadingWindows:
+    """What a model reads at once where nothing else is asked for, that was trained on windows of ``trained`` bases."""
+    return ReadingWindows(SEGMENT, 0) if is_causal else ReadingWindows(trained, trained // 4)
+
+
 def reading_windows(options: WindowOptions, *, is_causal: bool) -> ReadingWindows:
     """What was asked for; else what suits a causal model, or what another was trained with.
 
@@ -38,7 +43,7 @@ def reading_windows(options: WindowOptions, *, is_causal: bool) -> ReadingWindow
     if is_causal:
         return ReadingWindows(options.window or SEGMENT, 0)
     window = options.window or model_window(options.model)
-    overlap = window // 4 if options.overlap is None else options.overlap
+    overlap = usual_windows(window, is_causal=False).overlap if options.overlap is None else options.overlap
     if overlap >= window:
         raise ConfigError(
             f"it must be less than the window, {window}", "lower it", field="overlap", value=options.overlap

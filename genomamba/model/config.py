@@ -13,6 +13,7 @@ Strategy = Literal["add", "ew_multiply", "concat"]
 Pooling = Literal["mean", "max", "last", "attention", "regions"]
 Reading = Literal["both", "given", "joined"]
 StrandOrder = Literal["kept", "swapped"]
+Link = Literal["identity", "log"]
 
 
 @dataclass(frozen=True)

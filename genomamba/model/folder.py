@@ -36,6 +36,7 @@ from genomamba.model.folder_files import (
     VARIANT,
     WEIGHTS,
     read_config,
+    track_link,
     track_names,
 )
 from genomamba.model.heads import VariantClassifier
@@ -65,6 +66,7 @@ def save_model(model: AnyModel, folder: str | PathLike[str], *, card: str, prove
         config["classes"] = list(model.classes)
     if isinstance(model, TokenModel):
         config["tracks"] = list(model.tracks)
+        config["link"] = model.link
     head = getattr(model, "head", None)
     if isinstance(head, TreeHead):
         config["trees"] = dataclasses.asdict(head.shape)
@@ -106,7 +108,7 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
         head = _from_json(SequenceHeadConfig, config.get("head", {}), config_path, "head")
         model = SequenceModel(model_config, head, _classes(config.get("classes"), config_path), impl, trees)
     elif task == TOKEN:
-        model = TokenModel(model_config, track_names(config, folder), impl)
+        model = TokenModel(model_config, track_names(config, folder), impl, track_link(config, folder))
     else:
         raise CheckpointError("no such task", "install a newer genomamba", file=config_path, field="task", value=task)
     try:
@@ -129,8 +131,8 @@ def model_fingerprint(model: AnyModel) -> str:
     return hashlib.sha256(safetensors.torch.save(_saved_tensors(model))).hexdigest()
 
 
-def initialise_backbone(model: VariantClassifier | SequenceModel, pretrained: CausalLM | MaskedLM) -> None:
-    """Copies the pretrained language model into the classifier, as far as the classifier has the same parts."""
+def initialise_backbone(model: VariantClassifier | SequenceModel | TokenModel, pretrained: CausalLM | MaskedLM) -> None:
+    """Copies the pretrained language model into another model, as far as that has the same parts."""
     model.backbone.load_state_dict(pretrained.backbone.state_dict())
     if isinstance(model, VariantClassifier):
         model.lm_head.load_state_dict(pretrained.lm_head.state_dict())

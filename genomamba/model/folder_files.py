@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from genomamba.errors import CheckpointError
+from genomamba.model.config import Link
 from genomamba.model.pretrained import nearest_name
 
 CONFIG, WEIGHTS, CARD, PROVENANCE = "config.json", "model.safetensors", "README.md", "provenance.json"
@@ -67,3 +68,12 @@ def track_names(config: dict[str, Any], folder: str | PathLike[str]) -> list[str
             value=names,
         )
     return [str(name) for name in names]
+
+
+def track_link(config: dict[str, Any], folder: str | PathLike[str]) -> Link:
+    """What a model of tracks predicts of them, see `TokenModel`; arguments and errors as of `track_names`."""
+    link = config.get("link", "identity")
+    if link not in get_args(Link):
+        known = ", ".join(get_args(Link))
+        raise CheckpointError("no such link", f"it knows {known}", file=Path(folder) / CONFIG, field="link", value=link)
+    return link

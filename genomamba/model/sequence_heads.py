@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from genomamba.errors import ConfigError
 from genomamba.kernels.selective_scan import Impl
 from genomamba.model.backbone import Backbone
-from genomamba.model.config import ModelConfig, Pooling, SequenceHeadConfig
+from genomamba.model.config import Link, ModelConfig, Pooling, SequenceHeadConfig
 from genomamba.model.strands import at
 from genomamba.model.trees import TreeHead, TreeShape
 
@@ -181,11 +181,20 @@ class TokenModel(nn.Module):
     Args:
         config: of the backbone; causal or not.
         tracks: names in the order of the outputs.
+        link: what the head predicts of an output: itself, or its log, so that outputs are above 0 (the rates of a
+            Poisson model; McCullagh & Nelder 1989, section 2.2).
+
+    Raises:
+        ConfigError: no such link.
     """
 
-    def __init__(self, config: ModelConfig, tracks: Sequence[str], impl: Impl = "auto") -> None:
+    def __init__(
+        self, config: ModelConfig, tracks: Sequence[str], impl: Impl = "auto", link: Link = "identity"
+    ) -> None:
         super().__init__()
-        self.config, self.tracks = config, tuple(tracks)
+        if link not in get_args(Link):
+            raise ConfigError("no such link", f"choose from {', '.join(get_args(Link))}", field="link", value=link)
+        self.config, self.tracks, self.link = config, tuple(tracks), link
         self.backbone = Backbone(config, impl)
         self.head = nn.Linear(config.d_model, len(self.tracks))
 
@@ -193,12 +202,20 @@ class TokenModel(nn.Module):
         """Outputs (..., tracks) of what the backbone returns, (..., d_model), or twice that for both strands."""
         if self.config.rc_equivariant:
             first, second = hidden.chunk(2, dim=-1)
-            return (self.head(first) + self.head(second)) / 2
-        return self.head(hidden)
+            return self.outputs((self.head(first) + self.head(second)) / 2)
+        return self.outputs(self.head(hidden))
 
-    def forward(self, ids: Tensor, length: Tensor | None = None) -> Tensor:
-        """ids (B, L), tokens per row that are not padding (B,) → (B, L, tracks); of padding, meaningless."""
+    def outputs(self, predictors: Tensor) -> Tensor:
+        """What the head's predictors mean: the outputs themselves, or their logs."""
+        return predictors.exp() if self.link == "log" else predictors
+
+    def predictors(self, ids: Tensor, length: Tensor | None = None) -> Tensor:
+        """Arguments as of `forward` → what the head predicts, (B, L, tracks)."""
         if not self.config.rc_equivariant:
             return self.head(self.backbone(ids, length=length, final_state=False)[0])
         strands = self.backbone.strands(ids, length=length)
         return (self.head(strands.given) + at(self.head(strands.other), strands.partner)) / 2
+
+    def forward(self, ids: Tensor, length: Tensor | None = None) -> Tensor:
+        """ids (B, L), tokens per row that are not padding (B,) → (B, L, tracks); of padding, meaningless."""
+        return self.outputs(self.predictors(ids, length))

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning import LightningModule
 from numpy.typing import NDArray
 from sklearn.metrics import matthews_corrcoef
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from genomamba.data.datasets import SampleKey
@@ -23,14 +19,10 @@ from genomamba.genome import alphabet
 from genomamba.genome.alphabet import Ids
 from genomamba.model.sequence_heads import SequenceModel
 from genomamba.scoring.sequences import stack_ids
-from genomamba.tasks.averaging import RunningMean
 from genomamba.tasks.calibration import best_threshold, fit_temperature
 from genomamba.tasks.config import AugmentConfig, OptimizerConfig
 from genomamba.tasks.cuda_graph import GraphedLoss
-from genomamba.tasks.host_copy import HostCopy
-from genomamba.tasks.metrics_log import LOG_EVERY
-from genomamba.tasks.optimizer import make_optimizer
-from genomamba.tasks.pretrain import NonFiniteLossError
+from genomamba.tasks.fine_tuning import FineTuning
 
 
 class SequenceBatch(NamedTuple):
@@ -131,7 +123,7 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
-class SequenceTask(LightningModule):
+class SequenceTask(FineTuning):
     """Cross-entropy, or squared error; keeps the weights of the best validation, by MCC or by squared error.
 
     Args:
@@ -139,15 +131,11 @@ class SequenceTask(LightningModule):
         optimizer: its settings, and the schedule's.
         steps: of the schedule.
         smoothing: share of a label that is spread over all classes.
-        average: decay of the running mean of the weights that is validated and kept; 0 for the weights themselves.
-        patience: validations without improvement after which training ends; None: never.
-        frozen: whether the backbone is not trained, and so runs without dropout.
-        clock: see `make_optimizer`.
         cuda_graph: on a GPU, replay the backbone and its gradient as CUDA graphs for batches of one length.
-
-    Attributes:
-        best: figures of the best validation so far.
+        others: of `FineTuning`.
     """
+
+    model: SequenceModel
 
     def __init__(
         self,
@@ -156,22 +144,12 @@ class SequenceTask(LightningModule):
         steps: int,
         *,
         smoothing: float = 0.0,
-        average: float = 0.0,
-        patience: int | None = None,
-        frozen: bool = False,
-        clock: Callable[[], float] | None = None,
         cuda_graph: bool = False,
+        **others: Any,
     ) -> None:
-        super().__init__()
-        self.model, self.optimizer_config, self.steps = model, optimizer, steps
-        self.smoothing, self.patience, self.frozen = smoothing, patience, frozen
-        self.clock = clock
-        self.cuda_graph = cuda_graph
+        super().__init__(model, optimizer, steps, rows="sequences", **others)
+        self.smoothing, self.cuda_graph = smoothing, cuda_graph
         self._graphed: GraphedLoss | None = None
-        self.best: dict[str, float] = {}
-        self._mean = RunningMean(model, average) if average else None
-        self._best_weights: dict[str, Tensor] = {}
-        self._validations = 0
 
     def _loss(self, outputs: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
         if self.model.is_regression:
@@ -189,34 +167,12 @@ class SequenceTask(LightningModule):
         return self.model.head(self._graphed(batch.ids, batch.ids))
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
-        if self.frozen:
-            self.model.backbone.eval()
         loss = self._loss(self._outputs_of(batch), batch.target, self.smoothing)
-        self._seen = (HostCopy(loss), batch.where)
+        self.saw(loss, batch.where)
         return loss
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Looks at the loss while the device is busy with the backward pass, so that it need not wait for us."""
-        copy, where = self._seen
-        loss = copy.wait()
-        if not torch.isfinite(loss):
-            shown = ", ".join(str(number) for number in where[:4])
-            raise NonFiniteLossError(
-                f"the loss is {loss.item()} at step {self.global_step}, in sequences {shown} … of the training split; "
-                "the weights were not changed; lower optimizer.lr"
-            )
-        if (self.global_step + 1) % LOG_EVERY == 0:  # what goes unseen takes as long as a small layer
-            self.log("train_loss", loss, prog_bar=True)
-            self.log("lr", torch.tensor(float(optimizer.param_groups[0]["lr"])))
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        if self._mean is not None:
-            self._mean.update()
-
     def on_validation_epoch_start(self) -> None:
-        self._context = ExitStack()
-        if self._mean is not None:
-            self._context.enter_context(self._mean.in_place())
+        super().on_validation_epoch_start()
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
 
@@ -225,35 +181,22 @@ class SequenceTask(LightningModule):
         self._targets.append(batch.target)
 
     def on_validation_epoch_end(self) -> None:
-        with self._context:
-            self._validated(torch.cat(self._outputs).cpu(), torch.cat(self._targets).cpu())
+        with self.context:
+            outputs, target = torch.cat(self._outputs).cpu(), torch.cat(self._targets).cpu()
+            unweighted = outputs - self.model.log_weight.cpu()
+            figures = validation_figures(unweighted, target, is_regression=self.model.is_regression)
+            loss, mcc = figures["valid_loss"], figures.get("valid_mcc", 0.0)
+            better = not self.best or (mcc, -loss) > (self.best.get("valid_mcc", 0.0), -self.best["valid_loss"])
+            improved = math.isfinite(loss) and better
+            if improved:
+                self._best_validation = (unweighted, target)
+            self.validated(figures, improved=improved)
 
-    def _validated(self, outputs: Tensor, target: Tensor) -> None:
-        self._validations += 1
-        unweighted = outputs - self.model.log_weight.cpu()
-        figures = validation_figures(unweighted, target, is_regression=self.model.is_regression)
-        loss, mcc = figures["valid_loss"], figures.get("valid_mcc", 0.0)
-        improved = not self.best or (mcc, -loss) > (self.best.get("valid_mcc", 0.0), -self.best["valid_loss"])
-        self.log_dict(figures, prog_bar=True)
-        if math.isfinite(loss) and improved:
-            self.best = {**figures, "validation": self._validations, "step": self.global_step}
-            self._best_weights = copy.deepcopy(self.model.state_dict())
-            self._best_validation = (unweighted, target)
-        elif self.patience is not None and self._validations - self.best.get("validation", 0) >= self.patience:
-            self.trainer.should_stop = True
-
-    def take_best(self) -> bool:
-        """Gives the model the best weights, calibrated; False where nothing was validated yet."""
-        if not self.best:
-            return False
-        self.model.load_state_dict(self._best_weights)
+    def take_best(self) -> None:
+        """Gives the model the best weights, calibrated."""
+        super().take_best()
         if not self.model.is_regression:
             calibrate_sequences(self.model, *self._best_validation)
-        return True
-
-    def configure_optimizers(self) -> Any:
-        optimizer, schedule = make_optimizer(self.model, self.optimizer_config, self.steps, self.clock)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def validation_figures(unweighted: Tensor, target: Tensor, *, is_regression: bool) -> dict[str, float]:

@@ -1,0 +1,269 @@
+"""Train a model of tracks: a value per base, such as coverage, accessibility or conservation, from bigWig files.
+
+Values are read from sequence alone; the model starts from a pretrained one, or from scratch. Validation regions choose
+the epoch; figures on them and on the test regions, which are those of what `genomamba predict` writes, are printed
+beside those of predicting the training mean everywhere, and kept in provenance.json. A causal model knows what stands
+before a base, not what follows it: -m with a masked model, or --architecture.bidirectional true, sees both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from genomamba.data.bed import Edge
+from genomamba.model.config import ModelConfig
+from genomamba.pipelines import common_options as common
+from genomamba.pipelines.option import option
+from genomamba.pipelines.shipped import OR_SHIPPED
+from genomamba.tasks.config import Device, LoraConfig, OptimizerConfig, Precision
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from genomamba.model.sequence_heads import TokenModel
+
+
+@dataclass(frozen=True)
+class Config:
+    reference: str = option("FASTA that the tracks stand on", short="-r", reads="file")
+    tracks: list[str] = option("bigWig files, each FILE (whose name without its ending is the track's) or NAME=FILE")
+    output: str = option("run folder to create", short="-o", writes="run")
+    model: str | None = option(
+        f"run folder of `pretrain`, {OR_SHIPPED}; from scratch when not given", None, short="-m", reads="model"
+    )
+    loss: Literal["mse", "poisson"] = option(
+        "poisson for counts such as coverage, which are not below 0; mse, squared error, for all else", "mse"
+    )
+    missing: Literal["skip", "zero"] = option(
+        "bases that a file has no value of: not in the loss and the figures, or 0, as in coverage without its zeros",
+        "skip",
+    )
+    regions: str | None = option("BED of the regions to train on; everything when not given", None, reads="file")
+    edge: Edge = common.edge()
+    contig_aliases: common.ContigAliases = common.contig_aliases(" where lengths agree")
+    valid: list[str] = option("regions (contig or contig:start-end, 1-based) that choose the epoch", [])
+    test: list[str] = option("regions that training and validation never see", [])
+    valid_bed: str | None = option("BED of more regions held out for validation", None, reads="file")
+    test_bed: str | None = option("BED of more regions never seen", None, reads="file")
+    valid_blocks: float = option("share of what is left, in blocks drawn by the seed, for validation", 0.0, at_least=0)
+    block_size: int = option("bases per block of --valid-blocks", 100_000, at_least=1)
+    method: Literal["full", "head", "lora"] = option("train everything, the head, or low-rank updates", "full")
+    window: int = option("bases per training window", 1024, at_least=2)
+    epoch_windows: int | None = option(
+        "windows per epoch; as many as the training regions are long when not given", None, at_least=1
+    )
+    both_strands: bool = option(
+        "draw half of the windows from the reverse strand; false for a strand's own track", True
+    )
+    batch_size: int = option("windows per step", 16, at_least=1)
+    epochs: int = option("validations, each after --epoch-windows", 10, at_least=1)
+    patience: int | None = option("epochs without a better validation before training ends", 3, at_least=1)
+    max_minutes: float | None = option("end training after so long", None, at_least=0)
+    average: float = option("decay of a running mean of weights, which is then what is kept; 0: none", 0.0, at_least=0)
+    dropout: float | None = option(
+        "in the blocks of the pretrained model; as it has it when not given", None, at_least=0
+    )
+    seed: int = common.seed("the head's weights, windows, strands and blocks")
+    workers: int = option("loader processes", 0, short="-@", at_least=0)
+    device: Device = option("where to train", "auto")
+    precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
+    rna: bool = option("read U in the reference as T", False)
+    force: bool = option("replace an existing run folder", False)
+    architecture: ModelConfig = option("of a model from scratch", ModelConfig())
+    lora: LoraConfig = option("of --method lora", LoraConfig())
+    optimizer: OptimizerConfig = option("AdamW or Muon, and the schedule", OptimizerConfig(lr=1e-3))
+
+
+def unread(config: Config) -> Iterator[tuple[str, str]]:
+    """Options, and groups of them, that this configuration does not read, and what they count with."""
+    if config.method != "lora":
+        yield "lora", "--method lora"
+    if not config.valid_blocks:
+        yield "block_size", "--valid-blocks"
+    if config.model is None:
+        yield "dropout", "-m (from scratch, --architecture.dropout)"
+
+
+def run(config: Config) -> int:
+    files = named_tracks(config.tracks)  # before what takes seconds to import
+    check_options(config, files)
+
+    from lightning import seed_everything
+
+    from genomamba.model.folder import save_model
+    from genomamba.pipelines.fit_tracks import fit, measure
+    from genomamba.pipelines.open_reference import open_reference
+    from genomamba.pipelines.pretrain import reference_facts
+    from genomamba.pipelines.pretrained_start import check_start
+    from genomamba.pipelines.printed_tables import print_tables
+    from genomamba.pipelines.run_folder import check_free, new_run, provenance
+    from genomamba.pipelines.track_input import load_tracks, say_tracks
+    from genomamba.tasks.device import resolve_device
+
+    inputs = (config.reference, config.model, config.regions, config.valid_bed, config.test_bed, *files.values())
+    check_free(config.output, force=config.force, inputs=inputs)
+    check_start(config)
+    device = resolve_device(config.device)
+    data = load_tracks(config, open_reference(config.reference, rna=config.rna), files)
+    say_tracks(data, config.missing)
+    seed_everything(config.seed, verbose=False)
+    model, pretrained = make_model(config, list(files))
+    with new_run(config.output, config, force=config.force, inputs=inputs) as folder:
+        best, stopped = fit(config, model, data, folder)
+        figures = measure(config, model, data, device)
+        facts: dict[str, Any] = {
+            "reference": reference_facts(data.reader.reference),
+            "tracks": data.facts(),
+            "pretrained": pretrained,
+            "method": config.method,
+            "loss": config.loss,
+            "missing": config.missing,
+            "window": config.window,
+            "trained_on_bases": data.train.bases,
+            "held_out": {name: [str(region) for region in own] for name, own in data.held_out.items()},
+            "best": best,
+            "figures": {name: [figure._asdict() for figure in own] for name, own in figures.items()},
+            "parameters": sum(p.numel() for p in model.parameters()),
+        }
+        save_model(model, folder, card=card(config, facts), provenance=provenance(config, **facts))
+        print(
+            f"{folder}: trained on {data.train.bases:,} bases, chosen after {best['step']:,} steps by a validation "
+            f"loss of {best['valid_loss']:.4f}",
+            file=sys.stderr,
+        )
+    print_tables([table(facts["figures"], config.loss)])
+    if stopped is not None:
+        print(f"{stopped.how}; what was best until then is kept in {config.output}", file=sys.stderr)
+        return stopped.exit_code
+    return 0
+
+
+ENDINGS = (".bw", ".bigwig")
+
+
+def named_tracks(words: Sequence[str]) -> dict[str, str]:
+    """Files by the names of their tracks, which also name the files that `predict` writes.
+
+    Raises:
+        ConfigError: a name that cannot be part of a file's, or one for two tracks.
+    """
+    from genomamba.errors import ConfigError
+
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, path = word.partition("=")
+        if not equals or "/" in name:  # a folder may have = in its name
+            path = word
+            name = word.rpartition("/")[2]
+            ending = next((each for each in ENDINGS if name.lower().endswith(each)), "")
+            name = name[: len(name) - len(ending)]
+        if not name or not path or not name.isprintable() or " " in name:
+            raise ConfigError(
+                "its name cannot be that of a track", "write NAME=FILE, without spaces", field="tracks", value=word
+            )
+        if name in found:
+            raise ConfigError(f"there are two of the name {name}", "write NAME=FILE", field="tracks", value=word)
+        found[name] = path
+    return found
+
+
+def check_options(config: Config, files: Mapping[str, str]) -> None:
+    """Raises ConfigError where options do not go together, UserError where a file is missing."""
+    from genomamba.data.compressed import check_there
+    from genomamba.errors import ConfigError, LabelError
+
+    for path in files.values():
+        check_there(path, LabelError)
+    if not (config.valid or config.valid_bed or config.valid_blocks):
+        raise ConfigError(
+            "nothing is held out to choose the epoch by",
+            "give --valid CONTIG, --valid-bed, or --valid-blocks 0.1",
+            field="valid",
+        )
+    for field in ("average", "dropout"):
+        value = getattr(config, field)
+        if value is not None and value >= 1:
+            raise ConfigError("it must be below 1", "lower it", field=field, value=value)
+
+
+def make_model(config: Config, tracks: list[str]) -> tuple[TokenModel, dict[str, str] | None]:
+    """The model before training, and where its weights come from.
+
+    Raises:
+        CheckpointError: ``model`` is no language model.
+    """
+    from genomamba.model.folder import initialise_backbone
+    from genomamba.model.sequence_heads import TokenModel
+    from genomamba.pipelines.pretrained_start import load_pretrained
+
+    link: Literal["identity", "log"] = "log" if config.loss == "poisson" else "identity"
+    if config.model is None:
+        return TokenModel(config.architecture, tracks, link=link), None
+    pretrained, source = load_pretrained(config.model)
+    architecture = pretrained.config
+    if config.dropout is not None:
+        architecture = dataclasses.replace(architecture, dropout=config.dropout)
+    model = TokenModel(architecture, tracks, link=link)
+    initialise_backbone(model, pretrained)
+    return model, source
+
+
+UNITS = {"mse": "squared error", "poisson": "Poisson loss"}
+
+
+def cells(split: str, figure: Mapping[str, Any]) -> tuple[str, ...]:
+    """A row of the table, as text."""
+
+    def number(value: float | None) -> str:
+        return "NA" if value is None else f"{value:.4g}"
+
+    pearson = "NA" if figure["pearson"] is None else f"{figure['pearson']:.3f}"
+    return (
+        *(split, figure["track"], f"{figure['bases']:,}", pearson),
+        *(number(figure["loss"]), number(figure["baseline"])),
+    )
+
+
+def columns(loss: str) -> tuple[str, ...]:
+    """What the table's columns are called."""
+    return ("split", "track", "bases", "Pearson r", UNITS[loss], "of the training mean")
+
+
+def table(figures: Mapping[str, Sequence[Mapping[str, Any]]], loss: str) -> Table:
+    """What is printed: a row per split and track."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    made = Table(box=SIMPLE)
+    for place, name in enumerate(columns(loss)):
+        made.add_column(name, justify="left" if place < 2 else "right", no_wrap=True)
+    for split, own in figures.items():
+        for figure in own:
+            made.add_row(*cells(split, figure))
+    return made
+
+
+def card(config: Config, facts: dict[str, Any]) -> str:
+    """The model card."""
+    made = f"from `{config.model}` ({config.method})" if config.model else "from scratch"
+    rows = [columns(config.loss), ("---",) * len(columns(config.loss))]
+    rows += [cells(split, figure) for split, own in facts["figures"].items() for figure in own]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    names = ", ".join(f"{name} (`{each['path']}`)" for name, each in facts["tracks"].items())
+    missing = "does not count" if config.missing == "skip" else "is 0"
+    return f"""# Model of tracks
+
+{facts["parameters"]:,} parameters, trained {made} on {facts["trained_on_bases"]:,} bases, in windows of
+{config.window} bases, seed {config.seed}, to predict {names}.
+What a file has no value of {missing}.
+
+Figures over all bases that count, of what `genomamba predict` writes; valid chose the epoch:
+
+{lines}
+
+Research use only; it has not been evaluated for clinical use.
+"""

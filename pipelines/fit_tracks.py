@@ -1,0 +1,92 @@
+"""What `finetune tracks` does between reading its input and writing its folder: training and measuring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from genomamba.data.datasets import KeySampler, WindowReader
+from genomamba.data.track_windows import RandomTrackWindows, TrackTiles, collate_tracks
+from genomamba.data.windows import RandomWindows, tiles
+from genomamba.model.sequence_heads import TokenModel
+from genomamba.pipelines.fit_loop import VALIDATION_TOKENS, Stopped, fit_task, loader, training_clock
+from genomamba.pipelines.reading_windows import usual_windows
+from genomamba.pipelines.track_input import TrackData
+from genomamba.progress import progress_bar
+from genomamba.scoring.embeddings import Embedder
+from genomamba.scoring.track_figures import TrackFigure, TrackSums, measure_tracks
+from genomamba.tasks.adaptation import prepare
+from genomamba.tasks.tracks import TrackTask
+
+if TYPE_CHECKING:
+    from genomamba.pipelines.finetune_tracks import Config
+
+
+def fit(config: Config, model: TokenModel, data: TrackData, folder: Path) -> tuple[dict[str, float], Stopped | None]:
+    """Trains the model in place; returns the figures of the validation that chose the weights.
+
+    Raises:
+        StoppedTraining: a signal came before anything was validated.
+    """
+    drawn = RandomWindows(
+        data.train.regions, config.window, seed=config.seed, both_strands=config.both_strands, pack=False
+    )
+    training = RandomTrackWindows(drawn, data.reader)
+    bases = sum(region.length for region in data.train.regions)
+    windows = config.epoch_windows or -(-bases // config.window)
+    validation = TrackTiles(tiles(data.valid.regions, config.window), data.reader)
+    example = collate_tracks([validation[0]])
+    finish = prepare(model, config.method, config.lora, lambda adapted: adapted(example.ids, example.length))
+    clock = training_clock(config)
+    task = TrackTask(
+        model,
+        config.optimizer,
+        config.epochs * -(-windows // config.batch_size),
+        mean=data.train.mean,
+        spread=data.train.spread,
+        average=config.average,
+        patience=config.patience,
+        frozen=config.method == "head",
+        clock=clock.gone,
+    )
+    at_once = max(config.batch_size, VALIDATION_TOKENS // config.window)
+    batches = {"batch_size": config.batch_size, "sampler": KeySampler(windows)}
+    stopped = fit_task(
+        task,
+        loader(config, dataset=training, collate_fn=collate_tracks, **batches),
+        loader(config, dataset=validation, collate_fn=collate_tracks, batch_size=at_once),
+        options=config,
+        clock=clock,
+        folder=folder,
+        bases_per_step=config.window * config.batch_size,
+    )
+    finish()
+    task.fold()
+    return task.best, stopped
+
+
+def measure(config: Config, model: TokenModel, data: TrackData, device: torch.device) -> dict[str, list[TrackFigure]]:
+    """Figures of each held-out split, as `predict` reads it."""
+    window, overlap = usual_windows(config.window, is_causal=model.config.is_causal)
+    embedder = Embedder(
+        *(model.backbone, WindowReader(data.reader.reference, softmask_weight=1.0)),
+        window=window,
+        overlap=overlap,
+        batch_size=1,
+        both_strands=False,
+        device=device,
+    )
+    model.to(device).eval()
+    mean = torch.from_numpy(data.train.mean)
+    with progress_bar() as bar:
+        total = sum(region.length for own in data.held_out.values() for region in own)
+        task = bar.add_task("measuring", total=total, note="bases")
+        return {
+            name: measure_tracks(
+                *(model, embedder, data.reader, regions, TrackSums(model.tracks, mean, model.link)),
+                lambda bases: bar.advance(task, bases),
+            )
+            for name, regions in data.held_out.items()
+        }
