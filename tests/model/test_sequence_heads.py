@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from genomamba.errors import ConfigError
+from genomamba.errors import CheckpointError, ConfigError
 from genomamba.genome import alphabet
 from genomamba.model.config import ModelConfig, Pooling, SequenceHeadConfig
+from genomamba.model.folder import load_model, save_model
 from genomamba.model.sequence_heads import Pool, SequenceModel, TokenModel
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -180,3 +182,25 @@ def test_an_unknown_pooling_is_named() -> None:
 def test_a_head_that_cannot_be_is_named(field: str, value: Any, problem: str) -> None:
     with pytest.raises(ConfigError, match=f"head.{field}={value}: {problem}"):
         SequenceHeadConfig(**{field: value})
+
+
+@pytest.mark.parametrize("kind", ["causal", "both strands"])
+@torch.no_grad()
+def test_a_log_link_gives_the_exponential_of_what_the_head_predicts(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    plain = TokenModel(config(kind), ["a", "b"]).eval()
+    rates = TokenModel(config(kind), ["a", "b"], link="log").eval()
+    rates.load_state_dict(plain.state_dict())
+    ids = torch.randint(alphabet.A, alphabet.T + 1, (2, 30))
+    torch.testing.assert_close(rates(ids), plain(ids).exp())
+    torch.testing.assert_close(rates.predictors(ids), plain(ids))
+    hidden = rates.backbone(ids, final_state=False)[0]
+    torch.testing.assert_close(rates.of_hidden(hidden), rates(ids))
+    save_model(rates, tmp_path / "m", card="", provenance={})
+    torch.testing.assert_close(load_model(tmp_path / "m")(ids), rates(ids))
+    with pytest.raises(ConfigError, match="link=logit: no such link; choose from identity, log"):
+        TokenModel(config(kind), ["a"], link="logit")  # type: ignore[arg-type]
+    path = tmp_path / "m" / "config.json"
+    path.write_text(path.read_text().replace('"log"', '"logit"'))
+    with pytest.raises(CheckpointError, match=r"config\.json: link=logit: no such link; it knows identity, log"):
+        load_model(tmp_path / "m")

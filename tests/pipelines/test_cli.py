@@ -89,7 +89,7 @@ def test_version(run_cli: RunCli) -> None:
     [
         ("nope", "nope: no such command; choose from "),
         ("finetune", None),
-        ("finetune nope", "finetune nope: no such command; choose from sequences, variants"),
+        ("finetune nope", "finetune nope: no such command; choose from sequences, tracks, variants"),
         ("pretrain --windw 3 -r a -o b", "--windw: unknown option; the nearest is --window"),
         ("pretrain -r a -o b --model.dmodel 3", "--model.dmodel: unknown option; the nearest is --model.d_model"),
         ("pretrain -r a", "output: missing; see `genomamba pretrain --help`"),

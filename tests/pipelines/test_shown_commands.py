@@ -38,6 +38,7 @@ from shown import PAGES, ROOT, Command, blocks, commands_of, kind, of_kind, opti
 from world import RunCli, labelled_records, write_reference, write_vcf
 
 from genomamba.data.example import example_path
+from genomamba.data.tracks import TrackPiece, write_bigwig
 from genomamba.data.vcf import VcfReader
 from genomamba.pipelines import demo
 from genomamba.pipelines.cli import COMMANDS, main
@@ -54,6 +55,7 @@ QUICK = {
     "pretrain": "--steps 2 --validate-every 2 --window 64 --batch-size 2 --model.d_model 16 --model.headdim 8",
     "finetune variants": "--epochs 1 --window 64",
     "finetune sequences": "--epochs 1",
+    "finetune tracks": "--epochs 1 --window 64",
     "score": "--window 64",
 }
 
@@ -84,6 +86,8 @@ def write_files(folder: Path) -> None:
         for n in range(48)
     ]
     (folder / "enhancers.csv.gz").write_bytes(gzip.compress(("sequence,label,split\n" + "".join(rows)).encode()))
+    coverage = [TrackPiece(name, 0, random.poisson(5, 9_000).astype(np.float32)) for name in contigs]
+    write_bigwig(folder / "coverage.bw", dict.fromkeys(contigs, 9_000), coverage)
     golden = ROOT / "tests" / "golden"
     (folder / "path" / "to" / "caduceus-ps").mkdir(parents=True)
     shutil.copy(golden / "caduceus_ps.safetensors", folder / "path/to/caduceus-ps/model.safetensors")
