@@ -37,6 +37,7 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("score",): Command("score", "score a VCF into an annotated VCF"),
     ("evaluate", "variants"): Command("evaluate_variants", "measure a variant classifier on labelled variants"),
     ("evaluate", "sequences"): Command("evaluate_sequences", "measure a model of whole sequences on labelled ones"),
+    ("evaluate", "tracks"): Command("evaluate_tracks", "measure a model of tracks on bigWigs"),
     ("evaluate", "regions"): Command("evaluate_regions", "bits per base of regions in a BED file"),
     ("likelihood",): Command("likelihood", "bits per base along contigs or regions, as a bigWig"),
     ("attribute",): Command("attribute", "score every substitution in a region, and draw it"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,8 +22,6 @@ from genomamba.pipelines.shipped import OR_SHIPPED
 from genomamba.tasks.config import Device, LoraConfig, OptimizerConfig, Precision
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from genomamba.model.sequence_heads import TokenModel
 
 
@@ -89,19 +87,23 @@ def unread(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def run(config: Config) -> int:
+    from genomamba.pipelines.track_names import named_tracks
+
     files = named_tracks(config.tracks)  # before what takes seconds to import
-    check_options(config, files)
+    check_options(config)
 
     from lightning import seed_everything
 
     from genomamba.model.folder import save_model
-    from genomamba.pipelines.fit_tracks import fit, measure
+    from genomamba.pipelines.context_baseline import write_regions
+    from genomamba.pipelines.fit_tracks import fit
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.pretrain import reference_facts
     from genomamba.pipelines.pretrained_start import check_start
     from genomamba.pipelines.printed_tables import print_tables
     from genomamba.pipelines.run_folder import check_free, new_run, provenance
     from genomamba.pipelines.track_input import load_tracks, say_tracks
+    from genomamba.pipelines.track_measures import figures_table, measure
     from genomamba.tasks.device import resolve_device
 
     inputs = (config.reference, config.model, config.regions, config.valid_bed, config.test_bed, *files.values())
@@ -114,7 +116,7 @@ def run(config: Config) -> int:
     model, pretrained = make_model(config, list(files))
     with new_run(config.output, config, force=config.force, inputs=inputs) as folder:
         best, stopped = fit(config, model, data, folder)
-        figures = measure(config, model, data, device)
+        figures = measure(model, data.reader, data.held_out, mean=data.train.mean, window=config.window, device=device)
         facts: dict[str, Any] = {
             "reference": reference_facts(data.reader.reference),
             "tracks": data.facts(),
@@ -126,58 +128,27 @@ def run(config: Config) -> int:
             "trained_on_bases": data.train.bases,
             "held_out": {name: [str(region) for region in own] for name, own in data.held_out.items()},
             "best": best,
-            "figures": {name: [figure._asdict() for figure in own] for name, own in figures.items()},
+            "figures": figures,
             "parameters": sum(p.numel() for p in model.parameters()),
         }
+        write_regions(folder, data.train.regions, data.held_out["valid"])
         save_model(model, folder, card=card(config, facts), provenance=provenance(config, **facts))
         print(
             f"{folder}: trained on {data.train.bases:,} bases, chosen after {best['step']:,} steps by a validation "
             f"loss of {best['valid_loss']:.4f}",
             file=sys.stderr,
         )
-    print_tables([table(facts["figures"], config.loss)])
+    print_tables([figures_table(figures, config.loss)])
     if stopped is not None:
         print(f"{stopped.how}; what was best until then is kept in {config.output}", file=sys.stderr)
         return stopped.exit_code
     return 0
 
 
-ENDINGS = (".bw", ".bigwig")
-
-
-def named_tracks(words: Sequence[str]) -> dict[str, str]:
-    """Files by the names of their tracks, which also name the files that `predict` writes.
-
-    Raises:
-        ConfigError: a name that cannot be part of a file's, or one for two tracks.
-    """
+def check_options(config: Config) -> None:
+    """Raises ConfigError where options do not go together."""
     from genomamba.errors import ConfigError
 
-    found: dict[str, str] = {}
-    for word in words:
-        name, equals, path = word.partition("=")
-        if not equals or "/" in name:  # a folder may have = in its name
-            path = word
-            name = word.rpartition("/")[2]
-            ending = next((each for each in ENDINGS if name.lower().endswith(each)), "")
-            name = name[: len(name) - len(ending)]
-        if not name or not path or not name.isprintable() or " " in name:
-            raise ConfigError(
-                "its name cannot be that of a track", "write NAME=FILE, without spaces", field="tracks", value=word
-            )
-        if name in found:
-            raise ConfigError(f"there are two of the name {name}", "write NAME=FILE", field="tracks", value=word)
-        found[name] = path
-    return found
-
-
-def check_options(config: Config, files: Mapping[str, str]) -> None:
-    """Raises ConfigError where options do not go together, UserError where a file is missing."""
-    from genomamba.data.compressed import check_there
-    from genomamba.errors import ConfigError, LabelError
-
-    for path in files.values():
-        check_there(path, LabelError)
     if not (config.valid or config.valid_bed or config.valid_blocks):
         raise ConfigError(
             "nothing is held out to choose the epoch by",
@@ -212,43 +183,10 @@ def make_model(config: Config, tracks: list[str]) -> tuple[TokenModel, dict[str,
     return model, source
 
 
-UNITS = {"mse": "squared error", "poisson": "Poisson loss"}
-
-
-def cells(split: str, figure: Mapping[str, Any]) -> tuple[str, ...]:
-    """A row of the table, as text."""
-
-    def number(value: float | None) -> str:
-        return "NA" if value is None else f"{value:.4g}"
-
-    pearson = "NA" if figure["pearson"] is None else f"{figure['pearson']:.3f}"
-    return (
-        *(split, figure["track"], f"{figure['bases']:,}", pearson),
-        *(number(figure["loss"]), number(figure["baseline"])),
-    )
-
-
-def columns(loss: str) -> tuple[str, ...]:
-    """What the table's columns are called."""
-    return ("split", "track", "bases", "Pearson r", UNITS[loss], "of the training mean")
-
-
-def table(figures: Mapping[str, Sequence[Mapping[str, Any]]], loss: str) -> Table:
-    """What is printed: a row per split and track."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    made = Table(box=SIMPLE)
-    for place, name in enumerate(columns(loss)):
-        made.add_column(name, justify="left" if place < 2 else "right", no_wrap=True)
-    for split, own in figures.items():
-        for figure in own:
-            made.add_row(*cells(split, figure))
-    return made
-
-
 def card(config: Config, facts: dict[str, Any]) -> str:
     """The model card."""
+    from genomamba.pipelines.track_measures import cells, columns
+
     made = f"from `{config.model}` ({config.method})" if config.model else "from scratch"
     rows = [columns(config.loss), ("---",) * len(columns(config.loss))]
     rows += [cells(split, figure) for split, own in facts["figures"].items() for figure in own]

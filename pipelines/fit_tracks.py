@@ -1,22 +1,16 @@
-"""What `finetune tracks` does between reading its input and writing its folder: training and measuring."""
+"""What `finetune tracks` does between reading its input and measuring: training."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from genomamba.data.datasets import KeySampler, WindowReader
+from genomamba.data.datasets import KeySampler
 from genomamba.data.track_windows import RandomTrackWindows, TrackTiles, collate_tracks
 from genomamba.data.windows import RandomWindows, tiles
 from genomamba.model.sequence_heads import TokenModel
 from genomamba.pipelines.fit_loop import VALIDATION_TOKENS, Stopped, fit_task, loader, training_clock
-from genomamba.pipelines.reading_windows import usual_windows
 from genomamba.pipelines.track_input import TrackData
-from genomamba.progress import progress_bar
-from genomamba.scoring.embeddings import Embedder
-from genomamba.scoring.track_figures import TrackFigure, TrackSums, measure_tracks
 from genomamba.tasks.adaptation import prepare
 from genomamba.tasks.tracks import TrackTask
 
@@ -65,28 +59,3 @@ def fit(config: Config, model: TokenModel, data: TrackData, folder: Path) -> tup
     finish()
     task.fold()
     return task.best, stopped
-
-
-def measure(config: Config, model: TokenModel, data: TrackData, device: torch.device) -> dict[str, list[TrackFigure]]:
-    """Figures of each held-out split, as `predict` reads it."""
-    window, overlap = usual_windows(config.window, is_causal=model.config.is_causal)
-    embedder = Embedder(
-        *(model.backbone, WindowReader(data.reader.reference, softmask_weight=1.0)),
-        window=window,
-        overlap=overlap,
-        batch_size=1,
-        both_strands=False,
-        device=device,
-    )
-    model.to(device).eval()
-    mean = torch.from_numpy(data.train.mean)
-    with progress_bar() as bar:
-        total = sum(region.length for own in data.held_out.values() for region in own)
-        task = bar.add_task("measuring", total=total, note="bases")
-        return {
-            name: measure_tracks(
-                *(model, embedder, data.reader, regions, TrackSums(model.tracks, mean, model.link)),
-                lambda bases: bar.advance(task, bases),
-            )
-            for name, regions in data.held_out.items()
-        }

@@ -15,7 +15,7 @@ KINDS = {
     TOKEN: "a model of tracks",
     VARIANT: "a variant classifier",
 }
-MADE_BY = {SEQUENCE: "finetune sequences", VARIANT: "finetune variants"}
+MADE_BY = {SEQUENCE: "finetune sequences", TOKEN: "finetune tracks", VARIANT: "finetune variants"}
 
 
 def check_head(given: str, wanted: str, *others: str) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def check_head(given: str, wanted: str, *others: str) -> dict[str, Any]:
 
     Args:
         given: what -m names: a folder, or the model that ships, which has no head.
-        wanted: `SEQUENCE` or `VARIANT`.
+        wanted: `SEQUENCE`, `TOKEN` or `VARIANT`.
         others: kinds that will do as well.
 
     Raises:
@@ -36,7 +36,7 @@ def check_head(given: str, wanted: str, *others: str) -> dict[str, Any]:
     command = MADE_BY[wanted]
     if kind in (CAUSAL, MASKED):
         raise CheckpointError(
-            f"it is {KINDS[kind]}, which has no classification head",
+            f"it is {KINDS[kind]}, which has no {'head for tracks' if wanted == TOKEN else 'classification head'}",
             f"make {KINDS[wanted]} of it by `genomamba {command} -m {given}`",
             file=given,
         )

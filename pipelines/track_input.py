@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from genomamba.data.track_windows import Missing, TrackReader, TrackSummary, sum
 from genomamba.data.windows import merged, sequenced_regions, subtract
 from genomamba.errors import LabelError, RegionError
 from genomamba.genome.interval import Interval
+from genomamba.pipelines.common_options import ContigAliases
 from genomamba.pipelines.pretraining_splits import pretraining_splits
 from genomamba.progress import progress_bar
 
@@ -57,15 +58,7 @@ def load_tracks(config: Config, reference: Reference, files: Mapping[str, str]) 
         LabelError: no bigWig, a value that cannot be, or none, or only one, to learn from.
         RegionError: regions or contigs that are not the reference's, or no sequence is left to train or validate on.
     """
-    opened = [
-        BigWig(
-            *(path, reference.contigs),
-            aliases="auto" if config.contig_aliases == "auto" else None,
-            reference=reference.path,
-        )
-        for path in files.values()
-    ]
-    reader = TrackReader(reference, opened, config.missing)
+    reader = open_tracks(files, reference, contig_aliases=config.contig_aliases, missing=config.missing)
     splits = pretraining_splits(config, reference)
     regions = {
         "train": subtract(merged(splits.include), [*splits.valid, *splits.test]),
@@ -76,20 +69,39 @@ def load_tracks(config: Config, reference: Reference, files: Mapping[str, str]) 
     for name, what in (("train", "train"), ("valid", "validate")):
         if not regions[name]:
             raise RegionError(f"no sequence is left to {what} on", "change --regions, --valid or --test", field=name)
-    summaries = {}
-    with progress_bar() as bar:
-        task = bar.add_task("reading tracks", total=sum(r.length for own in regions.values() for r in own), note="")
-        for name, own in regions.items():
-            summaries[name] = summarise_tracks(
-                reader,
-                own,
-                config.window,
-                counts=config.loss == "poisson",
-                progress=lambda bases: bar.advance(task, bases),
-            )
+    summaries = read_through(reader, regions, config.window, counts=config.loss == "poisson")
     _check(files, summaries["train"], summaries["valid"])
     held_out = {name: regions[name] for name in ("valid", "test") if regions[name]}
     return TrackData(list(files), reader, summaries["train"], summaries["valid"], held_out)
+
+
+def open_tracks(
+    files: Mapping[str, str], reference: Reference, *, contig_aliases: ContigAliases, missing: Missing
+) -> TrackReader:
+    """A reader of files by name; raises as `BigWig` does."""
+    opened = [
+        BigWig(
+            *(path, reference.contigs),
+            aliases="auto" if contig_aliases == "auto" else None,
+            reference=reference.path,
+        )
+        for path in files.values()
+    ]
+    return TrackReader(reference, opened, missing)
+
+
+def read_through(
+    reader: TrackReader, regions: Mapping[str, Sequence[Interval]], window: int, *, counts: bool
+) -> dict[str, TrackSummary]:
+    """Of each split; arguments and errors as of `summarise_tracks`."""
+    with progress_bar() as bar:
+        task = bar.add_task(
+            "reading tracks", total=sum(r.length for own in regions.values() for r in own), note="bases"
+        )
+        return {
+            name: summarise_tracks(reader, own, window, counts=counts, progress=lambda bases: bar.advance(task, bases))
+            for name, own in regions.items()
+        }
 
 
 def _check(files: Mapping[str, str], train: TrackSummary, valid: TrackSummary) -> None:

@@ -109,22 +109,22 @@ def measure_tracks(
     regions: Sequence[Interval],
     sums: TrackSums,
     progress: Callable[[int], object] = lambda bases: None,
-) -> list[TrackFigure]:
-    """Figures of what `predict_tracks` gives for regions, each read from its start on the plus strand.
+) -> None:
+    """Adds what `predict_tracks` gives for regions, each read from its start on the plus strand.
 
     Args:
         model: on the embedder's device.
         embedder: of its backbone.
-        reader: of what was measured.
+        reader: of what was measured, for the tracks of ``sums``.
         regions: which do not overlap.
-        sums: empty ones.
+        sums: of all tracks of the model, or some.
         progress: called with the number of bases done.
     """
+    columns = [model.tracks.index(name) for name in sums.tracks]
     for region in regions:
         for piece, output in _in_place(region, model, embedder):
-            sums.add(output, torch.from_numpy(reader(piece).target))
+            sums.add(output[:, columns], torch.from_numpy(reader(piece).target))
             progress(piece.length)
-    return sums.figures()
 
 
 def _in_place(region: Interval, model: TokenModel, embedder: Embedder) -> Iterator[tuple[Interval, Tensor]]:

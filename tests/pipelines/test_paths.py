@@ -65,6 +65,10 @@ CASES = [
     ("evaluate variants -r {fa} -i {bed} -m {sequences}", "{sequences}: it is a model of whole sequences, not a vari"),
     ("evaluate sequences -i {bed} -m shipped --predictions {out}", f"{{out}}: {EXISTS}"),
     ("evaluate sequences -i {bed} -m shipped", f"shipped: {NO_HEAD}; make {SEQUENCES} -m shipped`"),
+    ("evaluate tracks -r {fa} --tracks {no} -m shipped", "shipped: it is a causal language model, which has no head f"),
+    ("evaluate tracks -r {fa} --tracks x={no} -m {tracks}", f"{{no}}: {MISSING}"),
+    ("evaluate tracks -r {fa} --tracks {bed} -m {tracks} -o {out}", f"{{out}}: {EXISTS}"),
+    ("evaluate tracks -r {fa} --tracks y={bed} -m {tracks}", "tracks=y: the model has no track of that name"),
     ("evaluate regions -r {fa} -b {no}", f"{{no}}: {MISSING}"),
     (
         "evaluate regions -r {fa} -b {bed} -m {sequences}",
@@ -135,6 +139,7 @@ def test_a_path_that_is_missing_or_taken_is_told_before_torch_is_imported(tmp_pa
     (folder / "run").mkdir(parents=True)
     names = {
         "sequences": "classes",
+        "tracks": "values",
         "tsv": "t.tsv",
         "json": "j.json",
         "fa": "g.fa",
@@ -152,6 +157,9 @@ def test_a_path_that_is_missing_or_taken_is_told_before_torch_is_imported(tmp_pa
     (folder / "d.tsv").mkdir()
     (folder / "classes" / "config.json").write_text('{"format": 1, "task": "sequence", "model": {}}')
     (folder / "classes" / "model.safetensors").touch()
+    (folder / "values").mkdir()
+    (folder / "values" / "config.json").write_text('{"format": 1, "task": "tracks", "tracks": ["x"], "model": {}}')
+    (folder / "values" / "model.safetensors").touch()
     before = sorted(folder.rglob("*"))
     program = (
         "import contextlib, io, sys\n"

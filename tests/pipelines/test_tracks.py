@@ -15,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from world import RunCli, World
+from world import RunCli, World, write_reference
 
 from genomamba.data.tracks import TrackPiece, write_bigwig
 from genomamba.genome import alphabet
@@ -336,3 +336,76 @@ def test_mistakes_are_one_line_each_and_leave_nothing(run_cli: RunCli, land: Lan
         assert "its name cannot be that of a track; write NAME=FILE" in run_cli(*nothing, "--tracks", word).err
     twice = run_cli(*nothing, "--tracks", "x.bw", "/else=where/x.bigWig")
     assert twice.err == "tracks=/else=where/x.bigWig: there are two of the name x; write NAME=FILE\n"
+
+
+def test_evaluate_gives_the_figures_of_training_and_of_any_regions_unseen(
+    run_cli: RunCli, land: Land, tmp_path: Path
+) -> None:
+    model = land.folder / "model"
+    words = ("evaluate", "tracks", "-r", land.reference, "-m", model, "--device", "cpu")
+    result = run_cli(*words, "--tracks", land.track("gc"), "-o", tmp_path / "e.json")
+    assert result.code == 0, result.err
+    found = json.loads((tmp_path / "e.json").read_text())
+    assert found["figures"] == figures(model)["test"]
+    assert (found["regions"], found["loss"], found["missing"]) == (["chrB:4001-9000"], "mse", "skip")
+    assert f" {found['figures'][0]['pearson']:.3f} " in result.out
+    some = np.where(np.arange(9000) < 8000, land.values["gc"]["chrB"], np.nan)
+    track = write(tmp_path / "some.bw", {"chrB": some})
+    (tmp_path / "r.bed").write_text("chrB\t6000\t7000\nchrB\t6500\t8500\nchrQ\t0\t9\n")
+    for missing, bases in (("skip", 2000), ("zero", 2500)):
+        given = ("--tracks", f"gc={track}", "-b", tmp_path / "r.bed", "--missing", missing)
+        result = run_cli(*words, *given, "-o", tmp_path / f"{missing}.json")
+        assert result.code == 0, result.err
+        (figure,) = json.loads((tmp_path / f"{missing}.json").read_text())["figures"]
+        assert figure["bases"] == bases
+    assert "SKIP_NO_CONTIG 1" in result.err
+    constant = write(tmp_path / "flat.bw", {"chrB": np.ones(9000)})
+    flat = run_cli(*words, "--tracks", f"gc={constant}")
+    assert " NA " in flat.out
+    other = run_cli(*words, "--tracks", land.track("shuffled"))
+    assert other.err == "tracks=shuffled: the model has no track of that name; write NAME=FILE; it has gc\n"
+
+
+def test_evaluate_measures_some_tracks_of_several(run_cli: RunCli, land: Land, tmp_path: Path) -> None:
+    tracks = (land.track("shuffled"), land.track("gc"))
+    result = run_cli(*land.words, "--tracks", *tracks, "-o", tmp_path / "m", "--epochs", 1)
+    assert result.code == 0, result.err
+    words = ("evaluate", "tracks", "-r", land.reference, "-m", tmp_path / "m", "--device", "cpu")
+    result = run_cli(*words, "--tracks", land.track("gc"), "-o", tmp_path / "e.json")
+    assert result.code == 0, result.err
+    (found,) = json.loads((tmp_path / "e.json").read_text())["figures"]
+    expected = figures(tmp_path / "m")["test"][1]
+    assert (found.pop("track"), expected.pop("track")) == ("gc", "gc")
+    assert found == pytest.approx(expected, rel=1e-9)  # sums of another layout round otherwise
+
+
+@pytest.mark.parametrize(
+    ("bed", "problem"),
+    [
+        ("chrA\t0\t10\nchrB\t4000\t4500\n", "10 of their bases are in {model}/training.bed, which the model has seen"),
+        ("chrB\t3990\t4500\n", "10 of their bases are in {model}/valid.bed, which the model has seen; name others"),
+    ],
+)
+def test_evaluate_refuses_what_was_seen(run_cli: RunCli, land: Land, tmp_path: Path, bed: str, problem: str) -> None:
+    model = land.folder / "model"
+    (tmp_path / "r.bed").write_text(bed)
+    given = ("--tracks", land.track("gc"), "-m", model, "-b", tmp_path / "r.bed", "-o", tmp_path / "e.json")
+    result = run_cli("evaluate", "tracks", "-r", land.reference, *given)
+    wanted = f"{tmp_path}/r.bed: {problem.format(model=model)}"
+    assert (result.code, result.err.splitlines()[-1].startswith(wanted)) == (2, True), result.err
+    assert not (tmp_path / "e.json").exists()
+
+
+def test_evaluate_on_another_genome_says_that_it_is_one(
+    run_cli: RunCli, land: Land, genome: dict[str, str], tmp_path: Path
+) -> None:
+    other = write_reference(tmp_path / "g.fa", {"chrB": genome["chrB"], "chrZ": "ACGT" * 99})
+    track = write(tmp_path / "gc.bw", {"chrB": land.values["gc"]["chrB"]})
+    words = ("evaluate", "tracks", "-r", other, "--tracks", track, "-m", land.folder / "model", "--device", "cpu")
+    refused = run_cli(*words)
+    assert refused.err == "regions: the model was trained on another genome; name regions by a BED file\n"
+    (tmp_path / "r.bed").write_text("chrB\t4000\t9000\n")
+    result = run_cli(*words, "-b", tmp_path / "r.bed", "-o", tmp_path / "e.json")
+    assert result.code == 0, result.err
+    assert "the genome is not that of training; 0 of the regions' bases are in " in result.err
+    assert json.loads((tmp_path / "e.json").read_text())["figures"] == figures(land.folder / "model")["test"]
