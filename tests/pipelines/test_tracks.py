@@ -84,6 +84,10 @@ def figures(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return json.loads((folder / "provenance.json").read_text())["figures"]
 
 
+def weights_of(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
 def predicted(run_cli: RunCli, land: Land, model: Path, out: Path, track: str = "") -> NDArray[np.float32]:
     """Of the test region, as `predict` writes it."""
     library = pytest.importorskip("pyBigWig")
@@ -149,15 +153,25 @@ def test_what_made_it_is_kept_and_shown(run_cli: RunCli, land: Land, tmp_path: P
 
 
 @pytest.mark.parametrize("more", [[], ["--workers", "2"]])
-def test_the_seed_decides_and_workers_do_not(run_cli: RunCli, land: Land, tmp_path: Path, more: list[str]) -> None:
-    weights = {}
-    for seed in (0, 1):
-        given = (*land.words, "--tracks", land.track("gc"), "-o", tmp_path / str(seed), "--seed", seed)
-        result = run_cli(*given, *(more if seed == 0 else ["--epochs", 1]))
+def test_the_same_command_gives_the_same_weights(run_cli: RunCli, land: Land, tmp_path: Path, more: list[str]) -> None:
+    given = (*land.words, "--tracks", land.track("gc"), "-o")
+    result = run_cli(*given, tmp_path / "m", *more)
+    assert result.code == 0, result.err
+    assert weights_of(tmp_path / "m") == weights_of(land.folder / "model")
+
+
+def test_what_training_is_given_changes_it(run_cli: RunCli, land: Land, world: World, tmp_path: Path) -> None:
+    given = (*land.words, "--tracks", land.track("gc"), "--epochs", 1, "-o")
+    for name, words in {"plain": (), "seed": ("--seed", 1), "strands": ("--both-strands", "true")}.items():
+        result = run_cli(*given, tmp_path / name, *words)
         assert result.code == 0, result.err
-        weights[seed] = (tmp_path / str(seed) / "model.safetensors").read_bytes()
-    assert weights[0] == (land.folder / "model" / "model.safetensors").read_bytes()
-    assert weights[1] != weights[0]
+    assert len({weights_of(tmp_path / name) for name in ("plain", "seed", "strands")}) == 3
+    frozen = ("finetune", "tracks", "-r", land.reference, *HELD_OUT, *QUICK, "-m", world.pretrained)
+    for dropout in (0, 0.5):  # which what is not trained runs without
+        words = ("--tracks", land.track("gc"), "--method", "head", "--dropout", dropout, "--epochs", 1)
+        result = run_cli(*frozen, *words, "-o", tmp_path / str(dropout))
+        assert result.code == 0, result.err
+    assert weights_of(tmp_path / "0") == weights_of(tmp_path / "0.5")
 
 
 def test_counts_have_rates_and_tracks_of_any_scale_learn_together(run_cli: RunCli, land: Land, tmp_path: Path) -> None:
