@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import weakref
 from collections.abc import Mapping
@@ -64,6 +65,12 @@ class BigWig:
     def contigs(self) -> set[str]:
         """The reference's names of those contigs that the file knows."""
         return set(self._names)
+
+    @property
+    def fingerprint(self) -> str:
+        """The file's SHA-256, as `sha256sum` prints it."""
+        with open(self.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def values(self, interval: Interval) -> NDArray[np.float32]:
         """Of each base along the interval's strand, (L,), NaN where the file has none.

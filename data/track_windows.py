@@ -23,7 +23,7 @@ from genomamba.genome.interval import Interval
 Missing = Literal["zero", "skip"]
 Targets = NDArray[np.float32]
 
-_AT_ONCE = 1 << 20  # bases
+_AT_ONCE = 1 << 20  # values
 
 
 class TrackSample(NamedTuple):
@@ -178,7 +178,7 @@ def summarise_tracks(
     lowest, highest = np.full(tracks, np.inf), np.full(tracks, -np.inf)
     near: list[Interval] = []
     bases = 0
-    at_once = max(1, _AT_ONCE // window) * window
+    at_once = max(1, _AT_ONCE // (window * tracks)) * window
     for region in regions:
         for start in range(region.start, region.end, at_once):
             piece = Interval(region.contig, start, min(start + at_once, region.end))
@@ -197,15 +197,22 @@ def summarise_tracks(
             counted += own
             lowest = np.fmin(lowest, np.fmin.reduce(target, 0))
             highest = np.fmax(highest, np.fmax.reduce(target, 0))
-            tiles = np.arange(0, piece.length, window)
-            for tile in tiles[np.logical_or.reduceat(~np.isnan(target).all(1), tiles)].tolist():
-                low, high = start + tile - window, start + tile + 2 * window
-                near.append(Interval(region.contig, max(low, region.start), min(high, region.end)))
+            near += merged(_near(piece, region, np.logical_or.reduce(~np.isnan(target), 1), window))
             progress(piece.length)
     with np.errstate(invalid="ignore"):
         spread = np.sqrt(squares / counted)
     mean[counted == 0] = np.nan
     return TrackSummary(bases, valued, counted, mean, spread, lowest, highest, merged(near))
+
+
+def _near(piece: Interval, region: Interval, counts: NDArray[np.bool_], window: int) -> list[Interval]:
+    """Tiles of a piece in which a base counts, and as much again on either side, as far as the region goes."""
+    tiles = np.arange(0, piece.length, window)
+    starts = piece.start + tiles[np.logical_or.reduceat(counts, tiles)]
+    return [
+        Interval(region.contig, max(start - window, region.start), min(start + 2 * window, region.end))
+        for start in starts.tolist()
+    ]
 
 
 def _check(reader: TrackReader, piece: Interval, values: Targets, *, counts: bool) -> None:

@@ -112,6 +112,7 @@ def run(config: Config) -> int:
     device = resolve_device(config.device)
     data = load_tracks(config, open_reference(config.reference, rna=config.rna), files)
     say_tracks(data, config.missing)
+    tracks = data.facts()  # of the files as they are now
     seed_everything(config.seed, verbose=False)
     model, pretrained = make_model(config, list(files))
     with new_run(config.output, config, force=config.force, inputs=inputs) as folder:
@@ -119,7 +120,7 @@ def run(config: Config) -> int:
         figures = measure(model, data.reader, data.held_out, mean=data.train.mean, window=config.window, device=device)
         facts: dict[str, Any] = {
             "reference": reference_facts(data.reader.reference),
-            "tracks": data.facts(),
+            "tracks": tracks,
             "pretrained": pretrained,
             "method": config.method,
             "loss": config.loss,

@@ -41,13 +41,13 @@ class TrackData(NamedTuple):
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """Of each track, for the provenance."""
-        train = self.train
-        figures = zip(
-            train.valued.tolist(), train.counted.tolist(), train.mean.tolist(), train.spread.tolist(), strict=True
-        )
         return {
-            name: {"path": file.path, **dict(zip(("valued", "counted", "mean", "spread"), own, strict=True))}
-            for name, file, own in zip(self.names, self.reader.files, figures, strict=True)
+            name: {
+                "path": file.path,
+                "sha256": file.fingerprint,
+                **{what: getattr(self.train, what)[track].item() for what in ("valued", "counted", "mean", "spread")},
+            }
+            for track, (name, file) in enumerate(zip(self.names, self.reader.files, strict=True))
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
 import json
 import signal
@@ -139,6 +140,7 @@ def test_what_made_it_is_kept_and_shown(run_cli: RunCli, land: Land, tmp_path: P
     track = made["tracks"]["sum"]
     assert (track["path"], track["valued"], track["counted"]) == (str(land.track("gc")), 10_000, 10_000)
     assert track["mean"] == pytest.approx(mean, rel=1e-9)
+    assert track["sha256"] == hashlib.sha256(land.track("gc").read_bytes()).hexdigest()
     assert made["held_out"] == {"valid": ["chrB:1-4000"], "test": ["chrB:4001-9000"]}
     assert (made["trained_on_bases"], made["window"], made["pretrained"]) == (10_000, 128, None)
     assert "sum: a value at 100.0% of 10,000 training bases\n" in result.err
@@ -423,3 +425,14 @@ def test_evaluate_on_another_genome_says_that_it_is_one(
     assert result.code == 0, result.err
     assert "the genome is not that of training; 0 of the regions' bases are in " in result.err
     assert json.loads((tmp_path / "e.json").read_text())["figures"] == figures(land.folder / "model")["test"]
+
+
+@pytest.mark.gpu
+def test_tracks_are_learnt_on_a_gpu_in_bf16(run_cli: RunCli, land: Land, tmp_path: Path) -> None:
+    words = [word for word in land.words if word not in ("--device", "cpu")]
+    given = ("--tracks", land.track("gc"), "--device", "gpu", "--precision", "bf16-mixed")
+    for name in ("m", "again"):
+        result = run_cli(*words, *given, "-o", tmp_path / name)
+        assert result.code == 0, result.err
+    assert figures(tmp_path / "m")["test"][0]["pearson"] > 0.7
+    assert weights_of(tmp_path / "m") == weights_of(tmp_path / "again")
