@@ -3,22 +3,27 @@
 Eight blocks of width 256: Mamba, Mamba-2 and GRU blocks, and attention (flash, through torch's SDPA) with a gated MLP
 of 8/3 of the width, which is what a transformer's block has in parameters.
 Training: AdamW, bf16 autocast, 131,072 tokens a step, or one window where L is longer. Generation: batch 1, tokens per
-second and what the state takes, behind a prompt of L tokens.
+second and what the state takes, behind a prompt of L tokens. On a CPU the same in fp32, 4,096 tokens a step.
 
     python benchmarks/crossover.py --out benchmarks/results/crossover_h200.json
     python benchmarks/crossover.py --draw benchmarks/results/crossover_h200.json --picture docs/crossover.png
+    python benchmarks/crossover.py --device cpu --threads 1 --out benchmarks/results/crossover_cpu.json
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from cpu_step import cpu_name, peak_memory
+from made_with import commit
 from torch import Tensor
+from torch.nn import functional as F
 from train_step import describe, measure
 
 from genomamba.genome import alphabet
@@ -34,16 +39,31 @@ MODELS: dict[str, dict[str, Any]] = {
     "attention + MLP": {"layers": "attention", "d_mlp": 680, "headdim": 64},
     "GRU": {"layers": "gru"},
 }
-TRAINED = [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 131_072, 524_288]
-GENERATED = [1024, 8192, 65_536]
-TOKENS = 131_072
-PATIENCE = 3.0  # seconds: a model whose step takes longer is not run at greater lengths
+
+
+class Sizes(NamedTuple):
+    trained: list[int]  # lengths
+    generated: list[int]  # lengths of prompts
+    tokens: int  # of a training step, unless one row has more
+    made: int  # tokens that are generated
+    patience: float  # seconds: a model whose step takes longer is not run at greater lengths
+
+
+SIZES = {
+    "gpu": Sizes(
+        [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 131_072, 524_288], [1024, 8192, 65_536], 131_072, 1024, 3.0
+    ),
+    "cpu": Sizes([256, 512, 1024, 2048, 4096, 8192, 16_384], [256, 1024, 4096], 4096, 512, 20.0),
+}
+REPEATS = 3  # of a step on a CPU; the median counts
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the results here as JSON")
     parser.add_argument("--commit", help="what is measured, where there is no git to ask")
+    parser.add_argument("--device", choices=SIZES, default="gpu")
+    parser.add_argument("--threads", type=int, default=1, help="of a CPU")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--draw", type=Path, help="only print the table of these results")
     parser.add_argument("--picture", type=Path, help="with --draw: and write the picture here")
@@ -51,19 +71,23 @@ def main() -> None:
     if options.draw:
         draw(json.loads(options.draw.read_text()), options.picture)
         return
-    if not torch.cuda.is_available():
+    if options.device == "gpu" and not torch.cuda.is_available():
         print("no NVIDIA GPU here: nothing measured")
         return
-    found: dict[str, Any] = {"machine": describe(options.commit), "training": [], "generation": []}
+    torch.set_num_threads(options.threads)
+    sizes = SIZES[options.device]
+    machine = describe(options.commit) if options.device == "gpu" else describe_cpu(options)
+    found: dict[str, Any] = {"machine": machine, "training": [], "generation": []}
     for name in options.models:
-        for length in TRAINED:
-            row = {"model": name, "length": length, **trained(name, length)}
+        for length in sizes.trained:
+            train = trained if options.device == "gpu" else trained_on_cpu
+            row = {"model": name, "length": length, **train(name, max(1, sizes.tokens // length), length)}
             found["training"].append(row)
             print(json.dumps(row), flush=True)
-            if row.get("out_of_memory") or row["step_ms"] > 1e3 * PATIENCE:
+            if row.get("out_of_memory") or row["step_ms"] > 1e3 * sizes.patience:
                 break
-        for length in GENERATED:
-            row = {"model": name, "length": length, **generated(name, length)}
+        for length in sizes.generated:
+            row = {"model": name, "length": length, **generated(name, length, sizes.made, options.device)}
             found["generation"].append(row)
             print(json.dumps(row), flush=True)
         if options.out:
@@ -75,9 +99,8 @@ def build(name: str) -> CausalLM:
     return CausalLM(ModelConfig(d_model=256, n_layer=8, vocab_size=12, **MODELS[name]))
 
 
-def trained(name: str, length: int) -> dict[str, Any]:
+def trained(name: str, batch: int, length: int) -> dict[str, Any]:
     """Memory is that of plain steps; so is the time, unless they can be replayed as graphs, as in `pretrain`."""
-    batch = max(1, TOKENS // length)
     row = {"batch": batch, "cuda_graph": False, **measure(lambda: build(name), batch, length)}
     # cuDNN's recurrence allocates as it goes.
     if "step_ms" in row and batch * length <= MOST_TOKENS and name != "GRU":
@@ -86,18 +109,57 @@ def trained(name: str, length: int) -> dict[str, Any]:
     return row
 
 
-def generated(name: str, length: int) -> dict[str, Any]:
+def trained_on_cpu(name: str, batch: int, length: int) -> dict[str, Any]:
+    """In fp32."""
+    model = build(name)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    ids = torch.randint(0, 4, (batch, length))
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
+        optimizer.step()
+
+    step()  # compiles
+    peak = peak_memory(step)
+    took = []
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        step()
+        took.append(time.perf_counter() - begun)
+    seconds = statistics.median(took)
+    speed = batch * length / seconds / 1e6
+    return {
+        "batch": batch,
+        "step_ms": round(1e3 * seconds, 2),
+        "step_Mbp_per_s": float(f"{speed:.4g}"),
+        "peak_GiB": round(peak / 2**30, 3),
+    }
+
+
+def describe_cpu(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "device": cpu_name(),
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "commit": options.commit or commit(),
+    }
+
+
+def generated(name: str, length: int, count: int, device: str) -> dict[str, Any]:
     """Of tokens behind a prompt; what reading the prompt takes is not counted."""
-    model = build(name).cuda().eval()
-    prompt = torch.randint(alphabet.A, alphabet.T + 1, (1, length), device="cuda")
-    with torch.autocast("cuda", torch.bfloat16):
+    where = "cuda" if device == "gpu" else "cpu"
+    model = build(name).to(where).eval()
+    prompt = torch.randint(alphabet.A, alphabet.T + 1, (1, length), device=where)
+    with torch.autocast(where, torch.bfloat16, enabled=device == "gpu"):
         state: list[Tensor] = leaves(prefill(model, prompt).state)
         held = sum(leaf.numel() * leaf.element_size() for leaf in state)
         del state
         begun = counted = 0
         start = time.perf_counter()
-        for block in generate_blocks(model, prompt, 1024):
-            torch.cuda.synchronize()
+        for block in generate_blocks(model, prompt, count):
+            if device == "gpu":
+                torch.cuda.synchronize()
             if not begun:
                 begun, start = block.shape[1], time.perf_counter()
             counted += block.shape[1]
@@ -111,7 +173,7 @@ def draw(found: dict[str, Any], picture: Path | None) -> None:
     speed = {(r["model"], r["length"]): r.get("step_Mbp_per_s") for r in found["training"]}
     print("| L | " + " | ".join(models) + " |")
     print("|---" * (1 + len(models)) + "|")
-    for length in TRAINED:
+    for length in sorted({r["length"] for r in found["training"]}):
         base = speed.get(("attention + MLP", length))
         cells = []
         for model in models:
@@ -122,7 +184,7 @@ def draw(found: dict[str, Any], picture: Path | None) -> None:
     print("\n| behind L | " + " | ".join(models) + " |")
     print("|---" * (1 + len(models)) + "|")
     made = {(r["model"], r["length"]): r for r in found["generation"]}
-    for length in GENERATED:
+    for length in sorted({r["length"] for r in found["generation"]}):
         rows = [made.get((model, length)) for model in models]
         print(
             f"| {length:,} | "

@@ -115,21 +115,43 @@ def test_crossover_draws(call: Call, tmp_path: Path, capsys: pytest.CaptureFixtu
     draws(call, "crossover", tmp_path, capsys)
 
 
+@runs("crossover")
+def test_crossover_measures_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    crossover: Any = importlib.import_module("crossover")
+    monkeypatch.setitem(crossover.SIZES, "cpu", crossover.Sizes([16, 32], [16], 32, 300, 20.0))
+    words = ["--device", "cpu", "--models", "Mamba", "attention + MLP", "--out", str(tmp_path / "crossover.json")]
+    monkeypatch.setattr(sys, "argv", ["crossover.py", *words])
+    threads = torch.get_num_threads()
+    crossover.main()
+    torch.set_num_threads(threads)
+    found = json.loads((tmp_path / "crossover.json").read_text())
+    assert [(row["model"], row["length"], row["batch"]) for row in found["training"]] == [
+        (model, length, 32 // length) for model in ("Mamba", "attention + MLP") for length in (16, 32)
+    ]
+    assert all(row["step_Mbp_per_s"] > 0 and row["peak_GiB"] >= 0 for row in found["training"])
+    recurrent, attention = found["generation"]
+    assert recurrent["state_MiB"] > 0 < attention["state_MiB"]
+    assert all(row["tokens_per_s"] > 0 for row in found["generation"])
+
+
 def draws(call: Call, name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the page shows is what the line that draws it prints."""
-    (words,) = (
+    """What the page shows is what the lines that draw it print."""
+    page = (ROOT / "docs" / f"{name.upper()}.md").read_text()
+    lines = [
         each.words[2:]
         for each in of_kind("benchmark")
         if each.words[1] == f"benchmarks/{name}.py" and "--draw" in each.words
-    )
-    capsys.readouterr()
-    given = dict(zip(words[::2], words[1::2], strict=True))
-    call(name, "--draw", ROOT / given["--draw"], "--picture", folder / "drawn.png")
-    assert (folder / "drawn.png").stat().st_size > 5_000
-    page = (ROOT / "docs" / f"{name.upper()}.md").read_text()
-    table = capsys.readouterr().out.partition("\n\n")[0]
-    assert table.count("\n") > 3
-    assert table.strip() in page
+    ]
+    assert lines
+    for words in lines:
+        capsys.readouterr()
+        given = dict(zip(words[::2], words[1::2], strict=True))
+        call(name, "--draw", ROOT / given["--draw"], "--picture", folder / "drawn.png")
+        assert (folder / "drawn.png").stat().st_size > 5_000
+        table = capsys.readouterr().out.partition("\n\n")[0]
+        assert table.count("\n") > 3
+        assert table.strip() in page
 
 
 @runs("likelihood")
@@ -337,7 +359,7 @@ def test_without_a_gpu_nothing_is_measured(
 
 # The constants that say what is measured, as Python.
 SMALL = {
-    "crossover": "TRAINED = [64]; GENERATED = [64]; TOKENS = 128",
+    "crossover": "SIZES = {'gpu': Sizes([64], [64], 128, 1024, 3.0)}",
     "generation": "MODELS = {'mamba': ({'layers': 'mamba'}, [1_100], None)}",
     "scan": "SHAPES = [(1, 256, 8192, 16, 100.0, 100.0)]",
     "train_family": "SIZES = [(2, 128), (1, 256), (1, 512)]",
