@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from genomamba.pipelines import common_options as common
+from genomamba.pipelines.json_shape import EVERY, NUMBER
 from genomamba.pipelines.option import option
 from genomamba.tasks.config import Device
 
@@ -50,6 +51,25 @@ class Config:
     force: bool = option("replace an existing output", False)
 
 
+# what provenance.json must say of the classifier
+MADE = {
+    "split": {"train": [str], "valid": [str]},
+    "grouping": {
+        "by": str,
+        "column": str,
+        "block_size": int,
+        "valid_share": NUMBER,
+        "test_share": NUMBER,
+        "seed": int,
+        "window": int,
+    },
+    "labels": {EVERY: int},
+    "window": int,
+    "seen": [str],
+    "consequence_shares": {"": NUMBER, EVERY: NUMBER},
+}
+
+
 def run(config: Config) -> int:
     from genomamba.model.folder_files import VARIANT
     from genomamba.pipelines.model_kind import check_head
@@ -57,7 +77,7 @@ def run(config: Config) -> int:
     check_head(config.model, VARIANT)  # before what takes seconds to import
 
     from genomamba.data.label_splits import Grouping, check_classes, no_such_group
-    from genomamba.errors import CheckpointError, ConfigError
+    from genomamba.errors import ConfigError
     from genomamba.files import refuse_existing, whole_file
     from genomamba.model.folder import load_model, weights_fingerprint
     from genomamba.model.heads import VariantClassifier
@@ -74,9 +94,7 @@ def run(config: Config) -> int:
     device = resolve_device(config.device)
     model = load_model(config.model)
     assert isinstance(model, VariantClassifier)
-    made = read_provenance(config.model)
-    if not made.keys() >= {"split", "grouping", "labels", "window", "seen", "consequence_shares"}:
-        raise CheckpointError("its provenance is not whole", "fine-tune it again", file=config.model)
+    made = read_provenance(config.model, MADE)
     genes = config.genes or made["split"].get("test", [])
     if not genes:
         raise ConfigError(
