@@ -25,7 +25,7 @@ import pytest
 import torch
 from sequence_tables import rows
 from shown import ROOT, Command, of_kind, parsed
-from world import Words, World
+from world import RunCli, Words, World
 
 import genomamba
 from genomamba.model.folder import weights_fingerprint
@@ -186,6 +186,16 @@ def test_a_kill_of_scoring_is_told_with_what_it_was_of(scoring: Words, tmp_path:
     assert len(found["kills"]) == 1
     assert all(each == {"sha256": found["sha256"], "records": 160} for each in found["outputs"])
     assert found["outputs"]
+
+
+@pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf", ".tsv", ".tsv.gz", ".parquet"])
+def test_records_of_every_output_are_counted(
+    run_cli: RunCli, scoring: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    output = tmp_path / f"scored{suffix}"
+    assert run_cli(*scoring, "--batch-size", 64, "-o", output).code == 0
+    assert importlib.import_module("score_kills").count_records(output) == 160
 
 
 @runs("cpu_step")
