@@ -15,13 +15,14 @@ from typing import Any, NamedTuple, NoReturn
 
 from genomamba import __version__
 from genomamba.errors import ConfigError, GenoMambaError, OutputError, Terminated
-from genomamba.pipelines.option_values import refuse_unread
+from genomamba.pipelines.option_values import refuse_typed, refuse_unread
 from genomamba.pipelines.options import CommandParser, add_options, parse, typed
 from genomamba.pipelines.paths import check_paths
 
 
 class Command(NamedTuple):
-    module: str  # below genomamba.pipelines; it has `Config` and `run(config) -> exit code`, and may have `unread`
+    # below genomamba.pipelines: it has `Config` and `run(config) -> exit code`, perhaps `unread` and `ONLY_IN_FILES`
+    module: str
     summary: str
 
 
@@ -110,13 +111,16 @@ def _run(words: list[str]) -> int:
     command = COMMANDS[name]
     module: Any = importlib.import_module(f"genomamba.pipelines.{command.module}")
     parser = CommandParser(prog=" ".join(("genomamba", *name)), description=module.__doc__)
-    add_options(parser, module.Config)
+    only_in_files: frozenset[str] = getattr(module, "ONLY_IN_FILES", frozenset())
+    add_options(parser, module.Config, hidden=only_in_files)
     try:
         config = parse(parser, module.Config, words[len(name) :])
     except SystemExit as done:  # --help and --print_config
         return int(done.code or 0)
+    on_the_line = typed(words[len(name) :], module.Config)
+    refuse_typed(only_in_files, on_the_line)
     for option, reader in module.unread(config) if hasattr(module, "unread") else ():
-        refuse_unread(config, option, reader, typed(words[len(name) :]))
+        refuse_unread(config, option, reader, on_the_line)
     check_paths(config)
     return int(module.run(config))
 
