@@ -8,12 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from genomamba.data.labels import LabelledVariant, LabelledVariants
 from genomamba.data.pairs import place_window
 from genomamba.data.reference import Reference
 from genomamba.data.rows import nearest
+from genomamba.data.sequence_splits import sequence_key
 from genomamba.errors import LabelError
-from genomamba.genome.alphabet import reverse_complement
 from genomamba.genome.interval import Interval
 from genomamba.genome.variant import Variant, normalise
 
@@ -179,6 +182,12 @@ def check_leakage(splits: Splits, reference: Reference, window: int, source: str
     )
 
 
+def window_keys(items: Iterable[LabelledVariant], reference: Reference, window: int) -> NDArray[np.uint64]:
+    """What `check_leakage` knows a window's sequence by, on either strand: a hash for each variant, (N,)."""
+    spans = (place_window(reference, item.variant, window).span for item in items)
+    return np.fromiter((sequence_key(reference.ids(span)) for span in spans), dtype=np.uint64)
+
+
 class _Placed(NamedTuple):
     """A variant's window, and its change, of which all spellings give one; sorts by where the window starts."""
 
@@ -200,11 +209,10 @@ def _windows(splits: Splits, reference: Reference, window: int) -> Iterator[_Pla
 
 def _of_one_sequence(placed: list[_Placed], reference: Reference) -> Iterator[tuple[_Placed, _Placed]]:
     """Each variant whose window reads as the first such, of another split, and that one with it."""
-    first: dict[bytes, _Placed] = {}
+    first: dict[int, _Placed] = {}
     for place in placed:
-        ids = reference.ids(Interval(place.contig, place.start, place.end))
-        either = min(ids.tobytes(), reverse_complement(ids).tobytes())
-        other = first.setdefault(hashlib.blake2b(either, digest_size=16).digest(), place)
+        key = sequence_key(reference.ids(Interval(place.contig, place.start, place.end)))
+        other = first.setdefault(key, place)
         if other.split != place.split:
             yield from ((place, other), (other, place))
 

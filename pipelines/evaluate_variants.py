@@ -7,8 +7,10 @@ class alone reaches, and within each class. The same figures go to the JSON that
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genomamba.pipelines import common_options as common
@@ -81,10 +83,11 @@ def run(config: Config) -> int:
     from genomamba.files import refuse_existing, whole_file
     from genomamba.model.folder import load_model, weights_fingerprint
     from genomamba.model.heads import VariantClassifier
-    from genomamba.pipelines.labelled import load_groups, refuse_seen
+    from genomamba.pipelines.labelled import load_groups, refuse_copies, refuse_seen
     from genomamba.pipelines.model_provenance import read_provenance
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.printed_tables import print_tables
+    from genomamba.pipelines.seen import SEEN, load_seen
     from genomamba.scoring.evaluation import evaluate
     from genomamba.scoring.metrics import NO_CLASS
     from genomamba.tasks.device import resolve_device
@@ -112,6 +115,11 @@ def run(config: Config) -> int:
         if gene not in known:
             raise no_such_group(gene, known, found.source, grouping.what, "genes")
     refuse_seen(measured, made["seen"], reference, made["window"])
+    if (Path(config.model) / SEEN).is_file():
+        refuse_copies(measured, load_seen(config.model), reference, made["window"])
+    else:
+        told = "whether variants lie in copies of what it was trained on is not known; one fine-tuned anew keeps that"
+        print(f"{config.model} has no {SEEN}: {told}", file=sys.stderr)
     check_classes(measured, ", ".join(genes), found.source)
     scores = _score(config, model, reference, made["window"], device, [item.variant for item in measured])
     evaluation: dict[str, Any] = {
