@@ -52,7 +52,15 @@ GROUPS = {"finetune": "adapt a pretrained model", "evaluate": "measure a model"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 done, 1 a fault of ours, 2 the user can correct it."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _told(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError:  # the reader of stdout has gone, or that of stderr
+        _drop_what_is_buffered()
+        return 128 + signal.SIGPIPE
+
+
+def _told(words: list[str]) -> int:
+    """The exit code of a command, and why, if that needs a word."""
     try:
         with _termination_raised():
             code = _run(words)
@@ -62,9 +70,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GenoMambaError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        _drop_what_is_buffered()  # the reader has gone
-        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno != errno.ENOSPC or error.filename is not None:  # files that we write say their path
             raise
@@ -81,7 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _drop_what_is_buffered() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Of the streams that cannot be written, so that nothing is told of them while the interpreter ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
