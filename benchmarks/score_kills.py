@@ -33,7 +33,10 @@ from typing import Any
 from made_with import command
 
 from genomamba.data.example import Name, example_path
+from genomamba.data.rows import RowTable
+from genomamba.data.table_write import table_format
 from genomamba.data.vcf import VcfReader
+from genomamba.errors import UserError
 from genomamba.model.folder import weights_fingerprint
 from genomamba.pipelines.run_folder import versions
 
@@ -89,6 +92,9 @@ def sha256(path: Path) -> str:
 
 
 def count_records(path: Path) -> int:
+    """Of an output of `score`; of a table, its rows."""
+    if table_format(path):
+        return sum(1 for _ in RowTable(path, UserError))
     with VcfReader(path) as reader:
         return sum(1 for _ in reader)
 

@@ -8,14 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from genomamba.data.labels import LabelledVariant, LabelledVariants
 from genomamba.data.pairs import place_window
 from genomamba.data.reference import Reference
 from genomamba.data.rows import nearest
+from genomamba.data.sequence_splits import sequence_key
 from genomamba.errors import LabelError
-from genomamba.genome.alphabet import reverse_complement
 from genomamba.genome.interval import Interval
-from genomamba.genome.variant import normalise
+from genomamba.genome.variant import Variant, normalise
 
 _ROLL = 64  # bases by which left-alignment may move an indel; further ones are found by `check_leakage`
 _SPLITS = ("train", "valid", "test")
@@ -170,16 +173,23 @@ def check_leakage(splits: Splits, reference: Reference, window: int, source: str
     if not clashes:
         return
     first, second = sorted((same or clashes)[0], key=lambda place: place.line)
+    count = len({place for place, _ in clashes})
     raise LabelError(
         f"{first.split} (line {first.line}) and {second.split} (line {second.line}) hold {what}: "
-        f"{_spelt(first)} and {_spelt(second)}; {len({place for place, _ in clashes})} variants are concerned",
+        f"{_spelt(first, reference)} and {_spelt(second, reference)}; {count} variants are concerned",
         remedy,
         file=source,
     )
 
 
+def window_keys(items: Iterable[LabelledVariant], reference: Reference, window: int) -> NDArray[np.uint64]:
+    """What `check_leakage` knows a window's sequence by, on either strand: a hash for each variant, (N,)."""
+    spans = (place_window(reference, item.variant, window).span for item in items)
+    return np.fromiter((sequence_key(reference.ids(span)) for span in spans), dtype=np.uint64)
+
+
 class _Placed(NamedTuple):
-    """A variant's window, and its normal form; sorts by where the window starts."""
+    """A variant's window, and its change, of which all spellings give one; sorts by where the window starts."""
 
     contig: str
     start: int
@@ -192,19 +202,17 @@ class _Placed(NamedTuple):
 def _windows(splits: Splits, reference: Reference, window: int) -> Iterator[_Placed]:
     for split in _SPLITS:
         for item in getattr(splits, split):
-            normal = normalise(item.variant, reference.sequence)
-            span = place_window(reference, item.variant, window).span
-            key = (normal.contig, normal.start, normal.ref, normal.alt)
-            yield _Placed(normal.contig, span.start, span.end, key, item.line, split)
+            core, _, span, _ = place_window(reference, item.variant, window)
+            key = (core.contig, core.start, core.ref, core.alt)
+            yield _Placed(core.contig, span.start, span.end, key, item.line, split)
 
 
 def _of_one_sequence(placed: list[_Placed], reference: Reference) -> Iterator[tuple[_Placed, _Placed]]:
     """Each variant whose window reads as the first such, of another split, and that one with it."""
-    first: dict[bytes, _Placed] = {}
+    first: dict[int, _Placed] = {}
     for place in placed:
-        ids = reference.ids(Interval(place.contig, place.start, place.end))
-        either = min(ids.tobytes(), reverse_complement(ids).tobytes())
-        other = first.setdefault(hashlib.blake2b(either, digest_size=16).digest(), place)
+        key = sequence_key(reference.ids(Interval(place.contig, place.start, place.end)))
+        other = first.setdefault(key, place)
         if other.split != place.split:
             yield from ((place, other), (other, place))
 
@@ -234,9 +242,9 @@ def _with_a_later(placed: list[_Placed]) -> Iterator[tuple[_Placed, _Placed]]:
         nearest_start[place.contig, place.split] = place
 
 
-def _spelt(place: _Placed) -> str:
-    contig, start, ref, alt = place.key
-    return f"{contig}:{start + 1}:{_short(ref)}>{_short(alt)}"
+def _spelt(place: _Placed, reference: Reference) -> str:
+    normal = normalise(Variant(*place.key), reference.sequence)
+    return f"{normal.contig}:{normal.start + 1}:{_short(normal.ref)}>{_short(normal.alt)}"
 
 
 def _short(allele: str, limit: int = 20) -> str:

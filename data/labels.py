@@ -117,7 +117,7 @@ def read_labelled_vcf(
         extra: other INFO keys to keep; empty where a record lacks one.
 
     Raises:
-        LabelError: no record has the key, or no value of it is a label.
+        LabelError: there are no records, none has the key, or no value of it is a label.
     """
     found = _collect(
         reader.name,
@@ -174,7 +174,7 @@ def read_labelled_table(
         extra: other columns to keep.
 
     Raises:
-        LabelError: a column is missing, or a row's label is empty, NaN or not among ``labels``.
+        LabelError: a column is missing, there are no rows, or a row's label is empty, NaN or not among ``labels``.
     """
     for field, name in (("label", key), *(("column", name) for name in extra)):
         if name not in table.columns:
@@ -256,6 +256,7 @@ def _collect(
     labels: Mapping[str, int],
 ) -> LabelledVariants:
     found = LabelledVariants(source, [], Counter(), Counter())
+    record = None
     for record, texts, gene, consequence, extra in records:
         if not any(text in labels for text in texts):
             found.unlabelled.update(texts)
@@ -268,4 +269,6 @@ def _collect(
                 found.skipped[status] += 1
             else:
                 found.items.append(LabelledVariant(variant, labels[text], gene, consequence, record.line, extra))
+    if record is None:
+        raise LabelError("there are no records in it", "check how it was made", file=source)
     return found

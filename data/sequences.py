@@ -130,6 +130,8 @@ def read_named_sequences(
         if name in rows:
             raise LabelError("the name stands twice", "keep one", file=labels, line=row.line, field="name", value=name)
         rows[name] = row
+    if not rows:
+        raise LabelError("there are no records in it", "give each sequence a row", file=labels)
     places = list(_records(reference) if bed is None else _intervals(bed, reference))
     source = str(reference.path if bed is None else bed)
     has_split = columns.split in table.columns
@@ -193,6 +195,8 @@ def _collect(source: str, items: Iterator[LabelledSequence]) -> LabelledSequence
             found.items.append(item)
         else:
             found.no_base.append(item.line)
+    if not found.items and not found.no_base:
+        raise LabelError("there are no records in it", "check how it was made", file=source)
     if not found.items:
         raise LabelError("no sequence in it has a base", "check how it was made", file=source)
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +27,15 @@ class TimeColumn(ProgressColumn):
         return Text(f"{word} {'-:--:--' if seconds is None else timedelta(seconds=int(seconds))}", no_wrap=True)
 
 
+class _Console(Console):
+    """Of which a reader that has gone is told as of any other file; rich itself would end the process with 1."""
+
+    def on_broken_pipe(self) -> None:
+        if threading.current_thread().daemon:  # one that draws: it ends, and whoever gives progress is told next
+            raise SystemExit
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """Bars on stderr: what, how far, how long still, and a note; without a terminal, a line now and then.
@@ -38,7 +49,7 @@ def progress_bar() -> Iterator[Progress]:
         TimeColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    console = Console(stderr=True)
+    console = _Console(stderr=True)
     if not console.is_terminal:
         console.width = _LOG_WIDTH
     progress = Progress(*columns, console=console, refresh_per_second=4)

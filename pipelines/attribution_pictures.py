@@ -23,6 +23,8 @@ FORMATS = (".png", ".svg", ".pdf")
 BASES_PER_LINE = 100
 LONGEST_LOGO = 1_000  # letters of more would be a pixel wide, or the picture taller than a page
 _MOST_LINES = 20  # of a heat map; longer regions get longer lines
+_MOST_LABELS = 6  # of positions in a line
+_STEPS = [times * 10**power for power in range(12) for times in (1, 2, 5)]  # of bases between them
 _LETTER = 0.1  # inches of height for each letter of an upright label, with some room
 _COLOURS = {"A": "#109648", "C": "#255C99", "G": "#F7B32B", "T": "#D62839"}
 
@@ -79,14 +81,22 @@ def heat_map(attribution: Attribution) -> Figure:
 
 
 def logo(attribution: Attribution) -> Figure:
-    """Each base as tall as its substitutions are costly on average; of a classifier, as their mean probability."""
+    """Each base as tall as its substitutions are costly on average.
+
+    Of a classifier, as their mean probability is above or below the region's median: from 0 on, where all of a region
+    is likely, all letters would be of one height.
+    """
     import logomaker
     import pandas
 
     region, sequence, scores, _, label, is_change = attribution
     known = ~np.isnan(scores)
     mean = np.where(known, scores, 0).sum(1) / np.maximum(known.sum(1), 1)
-    worth = -mean if is_change else mean
+    worth = -mean
+    if not is_change:
+        middle = float(np.median(mean[known.any(1)])) if known.any() else 0.0
+        worth = np.where(known.any(1), mean - middle, 0.0)
+        label = f"{label}, less the region's median, {middle:.3g}"
     heights = pandas.DataFrame(0.0, index=range(region.start + 1, region.end + 1), columns=list("ACGT"))
     for at, base in enumerate(sequence):
         if base in "ACGT":
@@ -95,7 +105,8 @@ def logo(attribution: Attribution) -> Figure:
     room = 0.05 * ((top - bottom) or 1.0)
     figure, lines = _lines(region, BASES_PER_LINE, height=1.3)
     for axes, low, high in lines:
-        logomaker.Logo(heights.iloc[low:high], ax=axes, color_scheme=_COLOURS, flip_below=False)
+        if (letters := heights.iloc[low:high]).any(axis=None):
+            logomaker.Logo(letters, ax=axes, color_scheme=_COLOURS, flip_below=False)
         axes.set_ylim(bottom - room, top + room)
     figure.supylabel(_upright(label, figure), fontsize=9)
     return figure
@@ -112,9 +123,10 @@ def save(figure: Figure, path: Path, name: str) -> None:
 
 
 def _norm(scores: np.ndarray, is_change: bool) -> Normalize:
-    if not is_change:
-        return Normalize(0, 1)
-    known = np.abs(scores[~np.isnan(scores)])
+    known = scores[~np.isnan(scores)]
+    if not is_change:  # all there is: from 0 to 1, what is likely everywhere would be of one colour
+        return Normalize(known.min(), known.max()) if known.size and np.ptp(known) else Normalize(0, 1)
+    known = np.abs(known)
     # The 99.5th percentile, so that one extreme substitution does not bleach the others.
     limit = float(np.quantile(known, 0.995)) if known.size else 0.0
     return TwoSlopeNorm(0, -(limit or 1.0), limit or 1.0)
@@ -127,7 +139,7 @@ def _lines(region: Interval, per_line: int, *, height: float) -> tuple[Figure, I
     figure = Figure(figsize=(12, 0.9 + height * count), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(str(region), fontsize=10)
-    step = int(float(f"{per_line / 5:.0e}"))  # between labelled positions: 20, 100, …
+    step = next(s for s in _STEPS if s * _MOST_LABELS >= width)
     every = figure.subplots(count, 1, squeeze=False)[:, 0]
 
     def each() -> Iterator[tuple[Axes, int, int]]:
@@ -136,7 +148,8 @@ def _lines(region: Interval, per_line: int, *, height: float) -> tuple[Figure, I
             yield axes, low, min(low + per_line, region.length)
             axes.set_xlim(region.start + low + 0.5, region.start + low + width + 0.5)
             positions = range(region.start + low + 1, region.start + min(low + per_line, region.length) + 1)
-            axes.set_xticks(shown := [position for position in positions if position % step == 0], map(str, shown))
+            shown = [position for position in positions if position % step == 0] or [positions[0]]
+            axes.set_xticks(shown, map(str, shown))
             axes.tick_params(labelsize=7)
             for side in ("top", "right"):
                 axes.spines[side].set_visible(False)

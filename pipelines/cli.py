@@ -15,13 +15,14 @@ from typing import Any, NamedTuple, NoReturn
 
 from genomamba import __version__
 from genomamba.errors import ConfigError, GenoMambaError, OutputError, Terminated
-from genomamba.pipelines.option_values import refuse_unread
+from genomamba.pipelines.option_values import refuse_typed, refuse_unread
 from genomamba.pipelines.options import CommandParser, add_options, parse, typed
 from genomamba.pipelines.paths import check_paths
 
 
 class Command(NamedTuple):
-    module: str  # below genomamba.pipelines; it has `Config` and `run(config) -> exit code`, and may have `unread`
+    # below genomamba.pipelines: it has `Config` and `run(config) -> exit code`, perhaps `unread` and `ONLY_IN_FILES`
+    module: str
     summary: str
 
 
@@ -53,7 +54,15 @@ GROUPS = {"finetune": "adapt a pretrained model", "evaluate": "measure a model"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 done, 1 a fault of ours, 2 the user can correct it."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _told(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError:  # the reader of stdout has gone, or that of stderr
+        _drop_what_is_buffered()
+        return 128 + signal.SIGPIPE
+
+
+def _told(words: list[str]) -> int:
+    """The exit code of a command, and why, if that needs a word."""
     try:
         with _termination_raised():
             code = _run(words)
@@ -63,9 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GenoMambaError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        _drop_what_is_buffered()  # the reader has gone
-        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno != errno.ENOSPC or error.filename is not None:  # files that we write say their path
             raise
@@ -82,7 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _drop_what_is_buffered() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Of the streams that cannot be written, so that nothing is told of them while the interpreter ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
@@ -112,13 +123,16 @@ def _run(words: list[str]) -> int:
     command = COMMANDS[name]
     module: Any = importlib.import_module(f"genomamba.pipelines.{command.module}")
     parser = CommandParser(prog=" ".join(("genomamba", *name)), description=module.__doc__)
-    add_options(parser, module.Config)
+    only_in_files: frozenset[str] = getattr(module, "ONLY_IN_FILES", frozenset())
+    add_options(parser, module.Config, hidden=only_in_files)
     try:
         config = parse(parser, module.Config, words[len(name) :])
     except SystemExit as done:  # --help and --print_config
         return int(done.code or 0)
+    on_the_line = typed(words[len(name) :], module.Config)
+    refuse_typed(only_in_files, on_the_line)
     for option, reader in module.unread(config) if hasattr(module, "unread") else ():
-        refuse_unread(config, option, reader, typed(words[len(name) :]))
+        refuse_unread(config, option, reader, on_the_line)
     check_paths(config)
     return int(module.run(config))
 

@@ -13,12 +13,15 @@ from genomamba.errors import CheckpointError
 from genomamba.files import whole_file
 from genomamba.genome.alphabet import Ids
 from genomamba.genome.interval import Interval
+from genomamba.model.folder import PROVENANCE
 from genomamba.pipelines.bed_regions import place_bed
-from genomamba.pipelines.model_provenance import read_provenance
+from genomamba.pipelines.json_shape import check_shape
+from genomamba.pipelines.model_provenance import REMEDY, read_provenance
 from genomamba.pipelines.open_reference import open_reference
 from genomamba.scoring.context_model import ContextBits, ContextModel, choose_context_model
 
 TRAINING, VALIDATION = "training.bed", "valid.bed"
+MADE = {"configuration": {"reference": [str], "rna": bool}, "reference": {"fingerprint": str}}
 
 
 def write_regions(folder: Path, training: Sequence[Interval], valid: Sequence[Interval]) -> None:
@@ -69,15 +72,18 @@ def training_genome(folder: str) -> References:
     Raises:
         CheckpointError: the run does not say, or the genome is not what it was.
     """
-    made = read_provenance(folder)
+    made = read_provenance(folder)  # of the model that ships, with less in it
     if "shipped" in made:
         raise CheckpointError(
             "the genomes that it was trained on do not come with it", "give -m a run folder of yours", file=folder
         )
-    paths = made["configuration"].get("reference")
-    if not isinstance(paths, list) or not all((Path(folder) / name).is_file() for name in (TRAINING, VALIDATION)):
-        raise CheckpointError(f"it does not name its genome and {TRAINING}", "train it again", file=folder)
-    genome = References([open_reference(path, rna=made["configuration"]["rna"]) for path in paths])
+    check_shape(made, MADE, Path(folder) / PROVENANCE, REMEDY, error=CheckpointError)
+    for name in (TRAINING, VALIDATION):
+        if not (Path(folder) / name).is_file():
+            raise CheckpointError(f"it has no {name}", "train it again", file=folder)
+    genome = References(
+        [open_reference(path, rna=made["configuration"]["rna"]) for path in made["configuration"]["reference"]]
+    )
     if genome.fingerprint != made["reference"]["fingerprint"]:
         raise CheckpointError(
             "the genome that it was trained on has changed since", "restore the file", file=folder, field="reference"

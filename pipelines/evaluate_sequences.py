@@ -65,7 +65,8 @@ def run(config: Config) -> int:
     from genomamba.model.sequence_heads import SequenceModel
     from genomamba.pipelines.model_provenance import read_provenance
     from genomamba.pipelines.printed_tables import print_tables
-    from genomamba.pipelines.sequence_input import in_their_splits, load_seen, load_sequences
+    from genomamba.pipelines.seen import load_seen
+    from genomamba.pipelines.sequence_input import in_their_splits, load_sequences
     from genomamba.scoring.sequences import SequenceScorer
     from genomamba.tasks.device import resolve_device
 
@@ -113,7 +114,7 @@ def measured(
     """
     from genomamba.data.sequence_splits import once_each, unseen
     from genomamba.errors import LabelError
-    from genomamba.pipelines.sequence_input import load_seen
+    from genomamba.pipelines.seen import load_seen
 
     items = [item for item in found.items if item.split in ("test", "")]
     if not items:

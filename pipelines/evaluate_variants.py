@@ -7,11 +7,14 @@ class alone reaches, and within each class. The same figures go to the JSON that
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genomamba.pipelines import common_options as common
+from genomamba.pipelines.json_shape import EVERY, NUMBER
 from genomamba.pipelines.option import option
 from genomamba.tasks.config import Device
 
@@ -50,6 +53,25 @@ class Config:
     force: bool = option("replace an existing output", False)
 
 
+# what provenance.json must say of the classifier
+MADE = {
+    "split": {"train": [str], "valid": [str]},
+    "grouping": {
+        "by": str,
+        "column": str,
+        "block_size": int,
+        "valid_share": NUMBER,
+        "test_share": NUMBER,
+        "seed": int,
+        "window": int,
+    },
+    "labels": {EVERY: int},
+    "window": int,
+    "seen": [str],
+    "consequence_shares": {"": NUMBER, EVERY: NUMBER},
+}
+
+
 def run(config: Config) -> int:
     from genomamba.model.folder_files import VARIANT
     from genomamba.pipelines.model_kind import check_head
@@ -57,14 +79,15 @@ def run(config: Config) -> int:
     check_head(config.model, VARIANT)  # before what takes seconds to import
 
     from genomamba.data.label_splits import Grouping, check_classes, no_such_group
-    from genomamba.errors import CheckpointError, ConfigError
+    from genomamba.errors import ConfigError
     from genomamba.files import refuse_existing, whole_file
     from genomamba.model.folder import load_model, weights_fingerprint
     from genomamba.model.heads import VariantClassifier
-    from genomamba.pipelines.labelled import load_groups, refuse_seen
+    from genomamba.pipelines.labelled import load_groups, refuse_copies, refuse_seen
     from genomamba.pipelines.model_provenance import read_provenance
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.printed_tables import print_tables
+    from genomamba.pipelines.seen import SEEN, load_seen
     from genomamba.scoring.evaluation import evaluate
     from genomamba.scoring.metrics import NO_CLASS
     from genomamba.tasks.device import resolve_device
@@ -74,9 +97,7 @@ def run(config: Config) -> int:
     device = resolve_device(config.device)
     model = load_model(config.model)
     assert isinstance(model, VariantClassifier)
-    made = read_provenance(config.model)
-    if not made.keys() >= {"split", "grouping", "labels", "window", "seen", "consequence_shares"}:
-        raise CheckpointError("its provenance is not whole", "fine-tune it again", file=config.model)
+    made = read_provenance(config.model, MADE)
     genes = config.genes or made["split"].get("test", [])
     if not genes:
         raise ConfigError(
@@ -94,6 +115,11 @@ def run(config: Config) -> int:
         if gene not in known:
             raise no_such_group(gene, known, found.source, grouping.what, "genes")
     refuse_seen(measured, made["seen"], reference, made["window"])
+    if (Path(config.model) / SEEN).is_file():
+        refuse_copies(measured, load_seen(config.model), reference, made["window"])
+    else:
+        told = "whether variants lie in copies of what it was trained on is not known; one fine-tuned anew keeps that"
+        print(f"{config.model} has no {SEEN}: {told}", file=sys.stderr)
     check_classes(measured, ", ".join(genes), found.source)
     scores = _score(config, model, reference, made["window"], device, [item.variant for item in measured])
     evaluation: dict[str, Any] = {

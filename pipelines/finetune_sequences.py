@@ -97,7 +97,8 @@ def run(config: Config) -> int:
     from genomamba.model.folder import save_model
     from genomamba.pipelines.fit_sequences import fit, fit_frozen, set_scales
     from genomamba.pipelines.run_folder import check_free, new_run, provenance
-    from genomamba.pipelines.sequence_input import in_their_splits, load_sequences, save_seen
+    from genomamba.pipelines.seen import save_seen
+    from genomamba.pipelines.sequence_input import in_their_splits, load_sequences
     from genomamba.tasks.device import resolve_device
 
     inputs = (config.input, config.model, config.labels, config.reference)

@@ -78,8 +78,10 @@ def unread(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def run(config: Config) -> int:
+    import numpy as np
     from lightning import seed_everything
 
+    from genomamba.data.label_splits import window_keys
     from genomamba.model.folder import save_model
     from genomamba.pipelines.fit_variants import fit, fit_frozen
     from genomamba.pipelines.labelled import load_splits, seen_regions
@@ -87,6 +89,7 @@ def run(config: Config) -> int:
     from genomamba.pipelines.pretrain import reference_facts
     from genomamba.pipelines.pretrained_start import check_start
     from genomamba.pipelines.run_folder import check_free, new_run, provenance
+    from genomamba.pipelines.seen import save_seen
     from genomamba.scoring.metrics import consequence_shares
     from genomamba.tasks.device import resolve_device
 
@@ -120,6 +123,7 @@ def run(config: Config) -> int:
             "valid_auroc": auroc,
             "parameters": sum(p.numel() for p in model.parameters()),
         }
+        save_seen(folder, np.unique(window_keys([*items["train"], *items["valid"]], reference, config.window)))
         save_model(model, folder, card=card(config, facts, model), provenance=provenance(config, **facts))
         print(
             f"{folder}: AUROC {auroc:.3f} on {', '.join(splits.groups['valid'])}, which chose it; "

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Literal, NamedTuple, Protocol
 
-from genomamba.data.label_splits import Grouping, check_leakage, split_by_group
+import numpy as np
+from numpy.typing import NDArray
+
+from genomamba.data.label_splits import Grouping, check_leakage, split_by_group, window_keys
 from genomamba.data.labels import (
     BUILT_IN,
     LABELS,
@@ -201,6 +204,25 @@ def refuse_seen(items: Sequence[LabelledVariant], seen: Sequence[str], reference
             "measure on variants of other regions",
             field="genes",
             value=leaking[0].gene,
+        )
+
+
+def refuse_copies(
+    items: Sequence[LabelledVariant], seen: NDArray[np.uint64], reference: Reference, window: int
+) -> None:
+    """Raises LabelError where a variant's window reads, on either strand, as one of those with the keys ``seen``.
+
+    `refuse_seen` looks at places alone, and a copy may lie elsewhere in the genome.
+    """
+    copies = np.flatnonzero(np.isin(window_keys(items, reference, window), seen))
+    if copies.size:
+        first = items[copies[0]]
+        raise LabelError(
+            f"{copies.size} of {len(items)} variants lie in copies, elsewhere or on the other strand, of windows that "
+            f"training or validation has seen, the first at line {first.line} ({first.variant})",
+            "measure on variants of other regions",
+            field="genes",
+            value=first.gene,
         )
 
 

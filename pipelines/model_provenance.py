@@ -7,13 +7,20 @@ from pathlib import Path
 
 from genomamba.errors import CheckpointError
 from genomamba.model.folder import PROVENANCE
+from genomamba.pipelines.json_shape import Shape, check_shape
+
+REMEDY = "train the model with this version"  # where a key is missing
 
 
-def read_provenance(folder: str) -> dict:
+def read_provenance(folder: str, shape: Shape = dict) -> dict:
     """What made the model in ``folder``.
 
+    Args:
+        folder: of the model.
+        shape: what must stand there, as `check_shape` takes it.
+
     Raises:
-        CheckpointError: the file is missing or no JSON.
+        CheckpointError: the file is missing, no JSON, or lacks what must stand there.
     """
     path = Path(folder) / PROVENANCE
     try:
@@ -22,6 +29,7 @@ def read_provenance(folder: str) -> dict:
         raise CheckpointError(f"it cannot be read ({error})", "give a whole run folder", file=path) from error
     if not isinstance(found, dict):
         raise CheckpointError("it is not what a training command writes", "give a whole run folder", file=path)
+    check_shape(found, shape, path, REMEDY, error=CheckpointError)
     return found
 
 

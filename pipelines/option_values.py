@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Any
 
 from genomamba.errors import ConfigError
@@ -51,3 +51,18 @@ def refuse_unread(config: Any, name: str, reader: str, typed: Container[str]) ->
             raise ConfigError(
                 f"it counts only with {reader}", "give that too, or leave this out", field=key, value=value
             )
+
+
+def refuse_typed(names: Container[str], typed: Iterable[str]) -> None:
+    """For what a file may say, since other commands read it there.
+
+    Args:
+        names: of options, or of groups of them, that the command does not look at.
+        typed: see `refuse_unread`.
+
+    Raises:
+        ConfigError: one of them was typed.
+    """
+    for name in sorted(typed):
+        if name.partition(".")[0] in names:
+            raise ConfigError("this command does not look at it", "leave it out; only a file may name it", field=name)

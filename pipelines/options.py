@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from argparse import ArgumentError, ArgumentTypeError
-from collections.abc import Iterable, Iterator
+from argparse import SUPPRESS, ArgumentError, ArgumentTypeError
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
@@ -38,8 +38,11 @@ class CommandParser(jsonargparse.ArgumentParser):
         raise readable(message, self) from ex
 
 
-def add_options(parser: CommandParser, config: type) -> None:
-    """Adds one option per field of the dataclass ``config``; nested dataclasses become ``--group.field``."""
+def add_options(parser: CommandParser, config: type, hidden: Container[str] = ()) -> None:
+    """Adds one option per field of the dataclass ``config``; nested dataclasses become ``--group.field``.
+
+    ``--help`` does not show those that are ``hidden``.
+    """
     parser.known = set(leaves(config))
     parser.add_argument(
         "-c", "--config", action="config", help="YAML file with any of these options, or a preset's name"
@@ -48,6 +51,8 @@ def add_options(parser: CommandParser, config: type) -> None:
     for field in dataclasses.fields(config):
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
         kwargs: dict[str, Any] = {"type": hints[field.name], "help": field.metadata["help"]}
+        if field.name in hidden and not dataclasses.is_dataclass(hints[field.name]):  # a group shows its own help
+            kwargs["help"] = SUPPRESS
         if default is not dataclasses.MISSING:
             kwargs["default"] = default
         if field.metadata["positional"]:
@@ -85,9 +90,11 @@ def parse(parser: CommandParser, config: type[T], argv: list[str]) -> T:
     return config(**{field.name: values[field.name] for field in dataclasses.fields(config)})  # type: ignore[arg-type]
 
 
-def typed(argv: Iterable[str]) -> set[str]:
+def typed(argv: Sequence[str], config: type) -> set[str]:
     """Dotted names of the options that stand on the command line itself, whatever is in files."""
-    return {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    long = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    shorts = {field.metadata["short"]: field.name for field in dataclasses.fields(config)}
+    return long | {shorts[word[:2]] for word in argv if word[:2] in shorts}
 
 
 def leaves(config: type, prefix: str = "") -> Iterator[str]:

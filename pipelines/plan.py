@@ -1,7 +1,7 @@
 """Predict what a pretraining run needs: peak memory and speed, and the ways of doing the same that fit.
 
-Takes the options and presets of `pretrain`; nothing is read and nothing is trained. The coefficients behind the
-figures were measured, on one device each, by `benchmarks/plan_fit.py`.
+Takes the presets of `pretrain`, and those of its options that have a say; nothing is read and nothing is trained. The
+coefficients behind the figures were measured, on one device each, by `benchmarks/plan_fit.py`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,31 @@ import json
 import sys
 from dataclasses import dataclass
 
+from genomamba.model.config import MaskingConfig
 from genomamba.pipelines import common_options as common
 from genomamba.pipelines import pretrain
 from genomamba.pipelines.option import option
+from genomamba.tasks.config import OptimizerConfig
 
+#: options of `pretrain` that have no say in memory and speed, or of which every value is tried; a preset names them too
+ONLY_IN_FILES = frozenset(
+    """reference regions edge contig_aliases valid test valid_bed test_bed valid_blocks block_size leak_check mixture
+    max_n_frac stride jitter first_window short_share accumulate steps max_minutes validate_every both_strands
+    softmask_weight seed workers cuda_graph activation_checkpointing rna masking resume checkpoint_every keep write
+    also_log step_log strategy optimizer""".split()
+)
 COLUMNS = ("accumulate", "activation_checkpointing", "peak_GiB", "Mbp_per_s", "fits")
 
 
 @dataclass(frozen=True)
 class Config(pretrain.Config):
+    # a preset may name files that are not there
     reference: list[str] = option("not looked at", [], short="-r")
     regions: str | None = option("not looked at", None)
     valid_bed: str | None = option("not looked at", None)
     test_bed: str | None = option("not looked at", None)
+    masking: MaskingConfig = option("of `pretrain`; only a file may name these", MaskingConfig())
+    optimizer: OptimizerConfig = option("of `pretrain`; only a file may name these", OptimizerConfig())
     output: str = option(
         "JSON to write; - is a table on stdout", "-", short="-o", writes="file", stdout=True, formats=common.JSON
     )

@@ -18,10 +18,10 @@ from matplotlib.axes import Axes
 
 from genomamba import __version__
 from genomamba.errors import UserError
-from genomamba.model.folder import PROVENANCE, weights_fingerprint
+from genomamba.model.folder import weights_fingerprint
 from genomamba.pipelines.evaluate_variants import note
 from genomamba.pipelines.model_provenance import read_provenance
-from genomamba.pipelines.report_sources import Curve, Rows, finetuning_curve, pretraining, read_evaluation
+from genomamba.pipelines.report_sources import CLASSIFIER, Curve, Rows, finetuning_curve, pretraining, read_evaluation
 
 INK, ACCENT, QUIET = "#1b2a33", "#0b7a75", "#9aa5ab"
 STYLE: dict[Any, Any] = {
@@ -47,13 +47,9 @@ def render(model_folder: str, evaluation_file: str) -> str:
         UserError: a file of the classifier, or the evaluation, is missing or is not what its command writes.
     """
     folder = Path(model_folder)
-    provenance = read_provenance(model_folder)
+    provenance = read_provenance(model_folder, CLASSIFIER)
     evaluation = read_evaluation(Path(evaluation_file))
-    if "pretrained" not in provenance:
-        raise UserError(
-            "it is not a classifier's", "give the run folder of `finetune variants`", file=folder / PROVENANCE
-        )
-    if evaluation.get("weights") != weights_fingerprint(folder):
+    if evaluation["weights"] != weights_fingerprint(folder):
         raise UserError(
             f"its figures are not of the model in {folder}",
             "run `genomamba evaluate variants -o` with it",
@@ -86,11 +82,11 @@ def format_figure(figure: list[float | None]) -> str:
     value, low, high = figure
     if value is None:
         return "NA"
-    return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _series(rows: Rows, name: str) -> tuple[list[int], list[float]]:
-    kept = [(int(row["step"]) + 1, float(row[name])) for row in rows if row.get(name)]
+    kept = [(int(row["step"]) + 1, row[name]) for row in rows if name in row]
     return [step for step, _ in kept], [value for _, value in kept]
 
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from genomamba.data.sequence_groups import SequenceGrouping
 from genomamba.data.sequences import Columns, LabelledSequences, read_named_sequences, read_sequence_table
-from genomamba.errors import CheckpointError, ConfigError, LabelError
-from genomamba.files import whole_file
+from genomamba.errors import ConfigError, LabelError
 from genomamba.pipelines.open_reference import open_reference
-
-SEEN = "seen.npy"
 
 
 class SequenceOptions(Protocol):
@@ -97,27 +89,3 @@ def in_their_splits(
     dev, test = (tuple(configuration[name]) for name in ("dev", "test"))
     of_blocks = {name: configuration[name] for name in ("block_size", "dev_share", "test_share", "seed")}
     return SequenceGrouping(by, dev, test, **of_blocks).mark(found, all_there=all_there)
-
-
-def save_seen(folder: Path, keys: NDArray[np.uint64]) -> None:
-    """Writes what the model was trained and calibrated on, as hashes."""
-    with whole_file(folder / SEEN) as path:
-        buffer = io.BytesIO()
-        np.save(buffer, keys, allow_pickle=False)
-        path.write_bytes(buffer.getvalue())
-
-
-def load_seen(folder: str) -> NDArray[np.uint64]:
-    """What `save_seen` wrote.
-
-    Raises:
-        CheckpointError: it is missing or damaged.
-    """
-    path = Path(folder) / SEEN
-    try:
-        keys = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"it cannot be read ({error})", "give a whole run folder", file=path) from error
-    if keys.dtype != np.uint64 or keys.ndim != 1:
-        raise CheckpointError("it holds no hashes", "give a whole run folder", file=path)
-    return keys

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.adamw import adamw
+
+from genomamba.tasks.adamw import adamw_step
 
 # Of the polynomial a x + b x³ + c x⁵, which five times in a row takes (0.01, 1] to about 1.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
@@ -80,7 +81,7 @@ class MuonAdamW(Optimizer):
         for group in self.param_groups:
             trained = [parameter for parameter in group["params"] if parameter.grad is not None]
             if group["stacked"] is None:
-                self._adamw(trained, group)
+                adamw_step(self, group, trained)
                 continue
             by_shape = defaultdict(list)
             for parameter in trained:
@@ -105,23 +106,3 @@ class MuonAdamW(Optimizer):
         steps = orthogonalised(split).to(stack.dtype, memory_format=torch.contiguous_format).view_as(stack)
         torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
         torch._foreach_add_(parameters, steps.unbind(), alpha=-lr * _RMS * math.sqrt(max(split.shape[1:])))
-
-    def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        first, second, steps = [], [], []
-        for parameter in parameters:
-            state = self.state[parameter]
-            if not state:
-                # As AdamW itself has it: on the device only where its one kernel counts.
-                state["step"] = torch.zeros((), device=parameter.device if group["fused"] else "cpu")
-                state["exp_avg"] = torch.zeros_like(parameter)
-                state["exp_avg_sq"] = torch.zeros_like(parameter)
-            first.append(state["exp_avg"])
-            second.append(state["exp_avg_sq"])
-            steps.append(state["step"])
-        beta1, beta2 = group["betas"]
-        adamw(
-            parameters, gradients, first, second, [], steps,
-            fused=group["fused"] or None, amsgrad=False, beta1=beta1, beta2=beta2, lr=group["lr"],
-            weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
-        )  # fmt: skip

@@ -126,6 +126,9 @@ def as_it_is(batch: Any) -> Any:
 class SequenceTask(FineTuning):
     """Cross-entropy, or squared error; keeps the weights of the best validation, by MCC or by squared error.
 
+    Class weights multiply the loss, and have a mean of 1 over the training split; so its mean over that split does not
+    depend on how it is cut into batches.
+
     Args:
         model: to be trained; its ``log_weight``, ``center`` and ``scale`` are set.
         optimizer: its settings, and the schedule's.
@@ -154,7 +157,9 @@ class SequenceTask(FineTuning):
     def _loss(self, outputs: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
         if self.model.is_regression:
             return F.mse_loss(outputs.float().squeeze(-1), target)
-        return F.cross_entropy(outputs.float(), target, self.model.log_weight.exp(), label_smoothing=smoothing)
+        # Over the batch's size: over its sum of weights, as torch has it, they would cancel in a batch of one class.
+        weights = self.model.log_weight.exp()
+        return F.cross_entropy(outputs.float(), target, weights, reduction="none", label_smoothing=smoothing).mean()
 
     def on_fit_start(self) -> None:
         if self.cuda_graph and self.device.type == "cuda" and not self.frozen:

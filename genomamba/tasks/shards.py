@@ -6,7 +6,7 @@ calls of one device.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import AdamW
 
 from genomamba.model.backbone import LanguageModel
+from genomamba.tasks.adamw import adamw_step
 
 # Bytes of parameters up to which a model is gathered as one: little beside what its activations take.
 AT_ONCE = 1 << 28
@@ -70,8 +71,14 @@ def clip_sharded(parameters: Iterable[Tensor], largest: float) -> Tensor:
 class ShardedAdamW(AdamW):
     """AdamW on each rank's own parts; its state is sharded as the parameters are."""
 
-    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
-        is_complex = super()._init_group(group, *lists)
-        for tensors in lists:
-            tensors[:] = own_parts(tensors)
-        return is_complex
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; returns what ``closure`` returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            trained = [parameter for parameter in group["params"] if parameter.grad is not None]
+            adamw_step(self, group, trained, own_parts)
+        return loss

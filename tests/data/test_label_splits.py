@@ -4,11 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genomamba.data import label_splits, pairs
 from genomamba.data.label_splits import Splits, check_leakage, split_by_group
 from genomamba.data.labels import LabelledVariant, LabelledVariants
 from genomamba.data.reference import Reference
 from genomamba.errors import LabelError
-from genomamba.genome.variant import Variant
+from genomamba.genome.variant import Fetch, Variant, normalise
 
 
 def labelled(*rows: tuple[str, int]) -> LabelledVariants:
@@ -121,3 +122,29 @@ def test_windows_side_by_side_share_nothing(tmp_path: Path) -> None:
     )
     with pytest.raises(LabelError, match=message):
         check_leakage(Splits([at(40)], [], [at(159, "turned")], []), reference, 16, "in.vcf")
+
+
+def test_spellings_of_a_change_in_a_long_repeat_are_one_variant(tmp_path: Path) -> None:
+    """The repeat is longer than the window, which then stands at its middle; the message names the VCF spelling."""
+    path = tmp_path / "repeat.fa"
+    path.write_text(">chr1\n" + "GATTACCA" * 4 + "CT" * 30 + "GATTACCA" * 4 + "\n")
+    reference = Reference.open(path)
+    left, right, other = put(1, 31, "ACT", "A"), put(2, 89, "TCT", "T"), put(3, 89, "TCTCT", "T")
+    with pytest.raises(LabelError, match=r"hold the same variant: chr1:32:ACT>A and chr1:32:ACT>A; 2 variants"):
+        check_leakage(Splits([left], [], [right], []), reference, 8, "in.vcf")
+    with pytest.raises(LabelError, match=r"windows of 8 bases overlap: chr1:32:ACT>A and chr1:32:ACTCT>A"):
+        check_leakage(Splits([left], [], [other], []), reference, 8, "in.vcf")
+
+
+def test_each_variant_is_normalised_once(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Variant] = []
+
+    def counted(variant: Variant, fetch: Fetch) -> Variant:
+        seen.append(variant)
+        return normalise(variant, fetch)
+
+    monkeypatch.setattr(pairs, "normalise", counted)
+    monkeypatch.setattr(label_splits, "normalise", counted)
+    apart = Splits([put(1, 20, "A", "C")], [], [put(2, 85, "C", "G")], [])
+    check_leakage(apart, reference, 8, "in.vcf")
+    assert seen == [item.variant for item in (*apart.train, *apart.test)]

@@ -85,6 +85,16 @@ def test_a_key_that_no_record_has(tmp_path: Path, reference: Reference, key: str
         read_labelled_vcf(reader, reference, {"1": "chr1"}, key=key)
 
 
+def test_an_input_of_a_header_alone(tmp_path: Path, reference: Reference) -> None:
+    nothing = vcf(tmp_path, [])
+    with VcfReader(nothing) as reader, pytest.raises(LabelError, match=f"{nothing}: there are no records in it; "):
+        read_labelled_vcf(reader, reference, {})
+    table = tmp_path / "t.tsv"
+    table.write_text("chrom\tpos\tref\talt\tlabel\n")
+    with pytest.raises(LabelError, match=f"{table}: there are no records in it; "):
+        read_labelled_table(VariantTable(table), reference, {})
+
+
 def test_values_of_which_none_is_a_label(tmp_path: Path, reference: Reference) -> None:
     with VcfReader(vcf(tmp_path)) as reader, pytest.raises(LabelError, match=r"found .*Uncertain_significance"):
         read_labelled_vcf(reader, reference, {"1": "chr1"}, labels={"bad": 1, "good": 0})

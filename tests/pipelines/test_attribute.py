@@ -120,6 +120,44 @@ def test_a_heat_map_shows_each_substitution_in_its_place(tmp_path: Path) -> None
     assert red[1] < blue[1] - 200  # base 2 is left of base 3
 
 
+def made_up(bases: int, scores: np.ndarray, *, is_change: bool) -> Attribution:
+    return Attribution(Interval("c", 1000, 1000 + bases), ("ACGT" * bases)[:bases], scores, "p", "mean p", is_change)
+
+
+@pytest.mark.parametrize(
+    ("bases", "positions"),
+    [
+        (1, [[1001]]),
+        (5, [[1001, 1002, 1003, 1004, 1005]]),
+        (20, [[1005, 1010, 1015, 1020]]),
+        (100, [[1020, 1040, 1060, 1080, 1100]]),
+        (103, [[1020, 1040, 1060, 1080, 1100], [1101]]),
+    ],
+)
+def test_positions_that_are_labelled(bases: int, positions: list[list[int]]) -> None:
+    shown = made_up(bases, np.linspace(-1, 1, 4 * bases).reshape(bases, 4), is_change=True)
+    for figure in (heat_map(shown), logo(shown)):
+        assert [list(axes.get_xticks()) for axes in figure.axes[: len(positions)]] == positions
+
+
+def test_of_probabilities_that_are_all_alike_the_differences_are_shown() -> None:
+    scores = np.full((21, 4), 0.97)
+    scores[np.arange(21), np.arange(21) % 4] = np.nan
+    scores[3, :3] = 0.99
+    scores[5, [0, 2, 3]] = 0.96
+    shown = made_up(21, scores, is_change=False)
+    (axes,) = logo(shown).axes
+    low, high = axes.get_ylim()
+    assert (low, high) == pytest.approx((-0.01 - 0.0015, 0.02 + 0.0015))
+    assert logo(shown)._supylabel.get_text().replace("\n", " ") == "mean p, less the region's median, 0.97"  # type: ignore[attr-defined]
+    image = heat_map(shown).axes[0].images[0]
+    assert image.get_clim() == (0.96, 0.99)
+    assert heat_map(made_up(21, np.full((21, 4), 0.5), is_change=False)).axes[0].images[0].get_clim() == (0, 1)
+    nothing = made_up(21, np.full((21, 4), np.nan), is_change=False)
+    assert heat_map(nothing).axes[0].images[0].get_clim() == (0, 1)
+    assert logo(nothing).axes[0].get_ylim() == pytest.approx((-0.05, 0.05))
+
+
 @pytest.mark.parametrize("bases", [20, 250])
 def test_upright_labels_fit_into_the_picture(bases: int) -> None:
     unit = "log-odds of the class enhancer of the forebrain, alt - ref, nats"

@@ -121,6 +121,18 @@ def test_sequences_without_a_base_are_left_out_and_counted(run_cli: RunCli, tmp_
     assert (result.code, result.err) == (2, f"{nothing}: no sequence in it has a base; check how it was made\n")
 
 
+def test_a_table_of_a_header_alone(run_cli: RunCli, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.csv", [])
+    result = run_cli("finetune", "sequences", "-i", table, "-o", tmp_path / "m", *SMALL)
+    assert (result.code, result.err) == (2, f"{table}: there are no records in it; check how it was made\n")
+    fasta = write_reference(tmp_path / "s.fa", {"a": "ACGT"})
+    labels = tmp_path / "l.tsv"
+    labels.write_text("name\tlabel\tsplit\n")
+    result = run_cli("finetune", "sequences", "-i", fasta, "--labels", labels, "-o", tmp_path / "m", *SMALL)
+    assert (result.code, result.err) == (2, f"{labels}: there are no records in it; give each sequence a row\n")
+    assert not (tmp_path / "m").exists()
+
+
 def test_names_and_labels_must_fit(run_cli: RunCli, tmp_path: Path) -> None:
     fasta = write_reference(tmp_path / "s.fa", {"a": "ACGT", "b": "CCGT"})
     words = ("finetune", "sequences", "-i", fasta, "-o", tmp_path / "m", "--labels", tmp_path / "l.csv")

@@ -34,24 +34,41 @@ COMMANDS = {
     "info": "",
     "score --help": "",
 }
-# Forks share what takes seconds to import.
+# Of these a progress bar is the first that is said; stderr is closed too.
+WITH_BARS = {
+    "score": "-r {reference} -i {labelled} -m {pretrained} --window 16 --device cpu -o {out}/scored.vcf",
+    "finetune variants": "-r {reference} -i {labelled} -m {pretrained} --train AAA1 --valid CCC3 --window 16 --epochs 1"
+    " --device cpu -o {out}/classifier",
+    "pretrain": "-r {reference} --valid chrB:1-40 --model.d_model 8 --model.n_layer 1 --window 32 --batch-size 2"
+    " --steps 2 --device cpu -o {out}/run",
+}
+# Forks share what takes seconds to import. What nobody would see is noted all the same.
 PROGRAM = """
-import json, os, sys, tempfile
+import json, os, sys, tempfile, threading, traceback
 import torch
 import genomamba.scoring.evaluation, genomamba.scoring.sequence_metrics, genomamba.tasks.pretrain
 from genomamba.pipelines.cli import main
 from genomamba.scoring import metrics
 metrics.BOOTSTRAPS = 10
-for words in json.loads(sys.argv[1]):
+for closed, words in json.loads(sys.argv[1]):
     reader, writer = os.pipe()
     os.close(reader)
     said = tempfile.TemporaryFile()
     if (child := os.fork()) == 0:
         torch.set_num_threads(1)
-        os.dup2(writer, 1)
         os.dup2(said.fileno(), 2)
-        code = main(words)
-        sys.stdout.flush()  # as the interpreter's end does, which takes seconds here
+        notes = os.fdopen(os.dup(said.fileno()), "w", buffering=1)
+        threading.excepthook = lambda told: traceback.print_exception(told.exc_value, file=notes)
+        sys.unraisablehook = lambda told: traceback.print_exception(told.exc_value, file=notes)
+        for number in closed:
+            os.dup2(writer, number)
+        code = 1
+        try:
+            code = main(words)
+            sys.stdout.flush()  # as the interpreter's end does, which takes seconds here
+            sys.stderr.flush()
+        except BaseException:
+            traceback.print_exc(file=notes)
         os._exit(code)
     os.close(writer)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -68,31 +85,46 @@ class Ending(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def endings(world: World, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ending]:
+def places(world: World, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pipes")
-    places = {"bed": folder / "r.bed", "fasta": folder / "s.fa", "evaluation": folder / "e.json", "sequences": trained}
-    places["bed"].write_text("chrA\t0\t40\n")
-    places["fasta"].write_text(">a\nACGT\n")
-    words = (
-        f"evaluate variants -r {world.reference} -i {world.labelled} -m {world.classifier} -o {places['evaluation']}"
-    )
+    found = {"bed": folder / "r.bed", "fasta": folder / "s.fa", "evaluation": folder / "e.json", "out": folder}
+    found["bed"].write_text("chrA\t0\t40\n")
+    found["fasta"].write_text(">a\nACGT\n")
+    words = f"evaluate variants -r {world.reference} -i {world.labelled} -m {world.classifier} -o {found['evaluation']}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "BOOTSTRAPS", 10)
         assert main([*words.split(), "--device", "cpu"]) == 0
-    lines = [f"{name} {words}".format(**world._asdict(), **places).split() for name, words in COMMANDS.items()]
+    return found | world._asdict() | {"sequences": trained}
+
+
+@pytest.fixture(scope="module")
+def endings(places: dict[str, Path]) -> dict[tuple[str, tuple[int, ...]], Ending]:
+    """By command, and by which file descriptors' reader has gone."""
+    wanted = {(name, (1,)): words for name, words in COMMANDS.items()}
+    wanted |= {(name, (1, 2)): words for name, words in WITH_BARS.items()}
+    lines = [(closed, f"{name} {words}".format(**places).split()) for (name, closed), words in wanted.items()]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(lines)], env=environment, capture_output=True, text=True, check=True
     )
-    return {name: Ending(*json.loads(line)) for name, line in zip(COMMANDS, done.stdout.splitlines(), strict=True)}
+    return {each: Ending(*json.loads(line)) for each, line in zip(wanted, done.stdout.splitlines(), strict=True)}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_reader_that_has_gone_ends_it_quietly(endings: dict[str, Ending], command: str) -> None:
-    code, err = endings[command]
+def test_a_reader_that_has_gone_ends_it_quietly(
+    endings: dict[tuple[str, tuple[int, ...]], Ending], command: str
+) -> None:
+    code, err = endings[command, (1,)]
     assert code == 141, err
     assert "Error" not in err
     assert "Exception" not in err
+
+
+@pytest.mark.parametrize("command", WITH_BARS)
+def test_a_reader_of_progress_that_has_gone_ends_it_quietly(
+    endings: dict[tuple[str, tuple[int, ...]], Ending], command: str
+) -> None:
+    assert endings[command, (1, 2)] == (141, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import torch
 from world import RunCli, World
 
 from genomamba.model.config import ModelConfig
+from genomamba.pipelines import plan, pretrain
 from genomamba.tasks import memory_check
 from genomamba.tasks.cost_terms import Method, Work
 from genomamba.tasks.costs import Cost, largest_window, plans, read_costs
@@ -73,6 +75,29 @@ def test_other_models_are_not_guessed_at(run_cli: RunCli) -> None:
     result = run_cli("plan", *MODEL, "--on", "abacus")
     assert result.code == 2
     assert result.err.startswith("on=abacus: no costs are known for this device; choose --on from cpu")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--write", "best"), ("--steps=7",), ("-@", 2), ("-@2",), ("-r", "genome.fa"), ("--optimizer.lr", 0.1)],
+)
+def test_what_has_no_say_is_refused_but_in_a_file(run_cli: RunCli, tmp_path: Path, words: tuple[object, ...]) -> None:
+    result = run_cli("plan", *MODEL, *words)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.endswith(": this command does not look at it; leave it out; only a file may name it\n")
+    name, _, _ = result.err.partition(":")
+    assert name.partition(".")[0] in plan.ONLY_IN_FILES
+    file = tmp_path / "run.yaml"
+    file.write_text("write: best\nsteps: 7\nworkers: 2\nreference: [genome.fa]\noptimizer:\n  lr: 0.1\n")
+    assert run_cli("plan", *MODEL, "-c", file) == run_cli("plan", *MODEL)
+
+
+def test_help_shows_what_has_a_say(run_cli: RunCli) -> None:
+    shown = run_cli("plan", "--help").out
+    assert "--batch-size BATCH_SIZE" in shown
+    flags = set(re.findall(r"--[a-z][a-z-]*", shown))
+    assert not flags & {f"--{name.replace('_', '-')}" for name in plan.ONLY_IN_FILES - {"masking", "optimizer"}}
+    assert {field.name for field in dataclasses.fields(pretrain.Config)} >= plan.ONLY_IN_FILES
 
 
 @pytest.mark.parametrize("memory", [0, -1.5])

@@ -25,7 +25,7 @@ import pytest
 import torch
 from sequence_tables import rows
 from shown import ROOT, Command, of_kind, parsed
-from world import Words, World
+from world import RunCli, Words, World
 
 import genomamba
 from genomamba.model.folder import weights_fingerprint
@@ -243,6 +243,16 @@ def in_a_process(name: str, folder: Path, *words: object) -> Any:
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf", ".tsv", ".tsv.gz", ".parquet"])
+def test_records_of_every_output_are_counted(
+    run_cli: RunCli, scoring: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    output = tmp_path / f"scored{suffix}"
+    assert run_cli(*scoring, "--batch-size", 64, "-o", output).code == 0
+    assert importlib.import_module("score_kills").count_records(output) == 160
 
 
 @runs("cpu_step")
