@@ -66,6 +66,20 @@ def whole_file(path: str | os.PathLike[str], *, folder: str | os.PathLike[str] |
         temporary.unlink(missing_ok=True)
 
 
+def adopt(path: Path, target: Path) -> None:
+    """Moves a finished file to another place on its file system, where it appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be moved there, or the disk is full.
+    """
+    try:
+        _sync(path)
+        os.replace(path, target)
+        _sync(target.parent)
+    except OSError as error:
+        raise _output_error(error, target) from error
+
+
 def _output_error(error: OSError, target: Path) -> OutputError:
     return OutputError(
         f"it could not be written ({error.strerror or error})",

@@ -69,3 +69,29 @@ def reading_overlap(of: str = "") -> Any:
     """``--overlap`` of `reading_windows`."""
     help = "bases that windows of a model that looks both ways share; a quarter when not given"
     return option(f"{of}{help}", None, at_least=0)
+
+
+def batch_size(of: str) -> Any:
+    """``--batch-size`` of commands that plan it."""
+    return option(
+        f"{of} per forward pass; auto: as many as are likely to fit, halved when they do not", "auto", at_least=1
+    )
+
+
+def shard_size(of: str) -> Any:
+    """``--shard-size``, of `sharded`."""
+    return option(f"{of} per shard: what a run that is killed may lose", 1024, at_least=1)
+
+
+def devices() -> Any:
+    """``--devices``, of `sharded.each_device`."""
+    return option("GPUs, or processes on a CPU, each of which works out shards; auto: every GPU", 1, at_least=1)
+
+
+def resume() -> Any:
+    """``--resume``, of `shards`."""
+    return option(
+        "go on with what a stopped run left; the output is the same to the byte. One that is finished is refused as "
+        "existing, unless with --force instead",
+        False,
+    )

@@ -1,7 +1,7 @@
-"""The same scoring on several devices of this machine: a process for each scores shards, and this one keeps them.
+"""The same work on several devices of this machine: a process for each works out shards, and this one keeps them.
 
 A process is given a shard when it has done the one before, so that a slower device does fewer. Whatever order shards
-come back in, the output is then put together as if they had been scored here.
+come back in, the output is then put together as if they had been worked out here.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 import torch
 
-from genomamba.data.vcf import VcfRecord
 from genomamba.errors import GenoMambaError
-from genomamba.pipelines.shard_scorer import Recipe, RemoteError, ShardScorer
+from genomamba.pipelines.shard_worker import Recipe, RemoteError
 from genomamba.scoring.batch_size import Halved
 from genomamba.tasks.ranks import follow_parent
 
@@ -31,17 +29,17 @@ class Failure(NamedTuple):
     exit_code: int
 
 
-def score_on_devices(
+def work_on_devices(
     recipe: Recipe,
-    shards: Iterable[tuple[int, Sequence[VcfRecord]]],
+    shards: Iterable[tuple[int, Any]],
     save: Callable[[int, Any, Halved | None], None],
     devices: Sequence[str],
 ) -> None:
-    """Scores shards and hands number, scores in their plain form, and `Halved` of each to ``save``, in any order.
+    """Works out shards and hands number, result and `Halved` of each to ``save``, in any order.
 
     Args:
         recipe: what each process loads, on a device of its own.
-        shards: number and records of each that is not done.
+        shards: number and content, which a pickle can hold, of each that is not done.
         save: called in this process.
         devices: as torch calls them; a CPU may stand there several times.
 
@@ -56,7 +54,7 @@ def score_on_devices(
     try:
         for number, device in enumerate(devices):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, replace(recipe, device=device), threads))
+            process = context.Process(target=_work, args=(theirs, recipe, device, threads))
             _start(process)
             processes.append(process)  # not before: one that never started cannot be killed
             theirs.close()  # so that its end is heard
@@ -76,7 +74,7 @@ def score_on_devices(
                 except (EOFError, OSError) as error:
                     processes[number].join()
                     raise RemoteError(
-                        f"the process that scored on {devices[number]} ended with exit code "
+                        f"the process at work on {devices[number]} ended with exit code "
                         f"{processes[number].exitcode}; --resume goes on with what is done",
                         1,
                     ) from error
@@ -100,14 +98,17 @@ def _start(process: BaseProcess) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(connection: Connection, recipe: Recipe, threads: int) -> None:
+def _work(connection: Connection, recipe: Recipe, name: str, threads: int) -> None:
     follow_parent()
     torch.set_num_threads(threads)
+    device = torch.device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # kernels are launched on the current one
     try:
-        score = ShardScorer(recipe)
+        work = recipe.make(device)
         connection.send(None)  # ready for the first
         while (shard := connection.recv()) is not None:
-            number, records = shard
-            connection.send((number, score(records), score.halved))
+            number, content = shard
+            connection.send((number, work(content), work.halved))
     except GenoMambaError as error:
         connection.send(Failure(str(error), error.exit_code))

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from genomamba.data.vcf import VcfRecord
 from genomamba.errors import ConfigError, GenoMambaError
-from genomamba.pipelines.shard_scorer import Recipe, RemoteError, ShardScorer
+from genomamba.pipelines.shard_scorer import ScoreRecipe
+from genomamba.pipelines.shard_worker import RemoteError
 from genomamba.scoring.batch_size import Halved
 
 if TYPE_CHECKING:
@@ -31,8 +32,10 @@ PATIENCE = 10  # seconds for a cluster to answer
 class Actor:
     """A `ShardScorer` as Ray Data calls it."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._score = ShardScorer(recipe)
+    def __init__(self, recipe: ScoreRecipe, device: str) -> None:
+        import torch
+
+        self._score = recipe.make(torch.device(device))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         scores, errors = [], []
@@ -52,10 +55,11 @@ class Actor:
 
 
 def score_on_ray(
-    recipe: Recipe,
+    recipe: ScoreRecipe,
     shards: Iterable[tuple[int, Sequence[VcfRecord]]],
     save: Callable[[int, Any, Halved | None], None],
     *,
+    device: str,
     address: str | None,
     actors: int | None,
 ) -> None:
@@ -65,6 +69,7 @@ def score_on_ray(
         recipe: what actors load.
         shards: number and records of each that is not done.
         save: called in this process.
+        device: each actor's, ``cpu`` or ``cuda``.
         address: of a running cluster; None starts one on this machine and ends it.
         actors: how many; one per CPU or GPU of the cluster when not given.
 
@@ -77,7 +82,7 @@ def score_on_ray(
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        on_gpu = recipe.device == "cuda"
+        on_gpu = device == "cuda"
         kind = "GPU" if on_gpu else "CPU"
         count = actors or max(1, int(ray.cluster_resources().get(kind, 1)))
         waiting = iter(shards)
@@ -85,7 +90,7 @@ def score_on_ray(
             rows = [{"number": number, "records": json.dumps(records)} for number, records in group]
             scored = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
                 Actor,
-                fn_constructor_args=(recipe,),
+                fn_constructor_args=(recipe, device),
                 batch_size=1,
                 compute=ray.data.ActorPoolStrategy(size=min(count, len(rows))),  # which replaces actors that die
                 num_cpus=1,

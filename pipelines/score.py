@@ -47,30 +47,22 @@ class Config:
         "auto",
         at_least=1,
     )
-    batch_size: int | Literal["auto"] = option(
-        "variants per forward pass; auto: as many as are likely to fit, halved when they do not", "auto", at_least=1
-    )
+    batch_size: int | Literal["auto"] = common.batch_size("variants")
     reuse_state: bool = option("causal models read once what both alleles share; false changes rounding alone", True)
     distances: bool = option("also distances between the hidden states of alt and ref, at the site and pooled", False)
     max_skip_frac: float = option("exit with 3 when a larger share of alleles was skipped", 1.0, at_least=0, at_most=1)
     max_mismatch_frac: float = common.max_mismatch_frac()
     contig_aliases: common.ContigAliases = common.contig_aliases(" where lengths agree")
     rna: bool = option("read U in the reference as T", False)
-    shard_size: int = option("records per shard: what a run that is killed may lose", 1024, at_least=1)
+    shard_size: int = common.shard_size("records")
     device: Device = option("where to run", "auto")
-    devices: int | Literal["auto"] = option(
-        "GPUs, or processes on a CPU, each of which scores shards; auto: every GPU", 1, at_least=1
-    )
+    devices: int | Literal["auto"] = common.devices()
     engine: Literal["local", "ray"] = option("ray: shards are scored by Ray's actors, here or on a cluster", "local")
     ray_address: str | None = option("of a running Ray cluster; one is started here when not given", None)
     ray_actors: int | None = option("how many; one per CPU, or GPU, of the cluster when not given", None, at_least=1)
     workers: int = option("threads that read windows ahead", 0, short="-@", at_least=0)
     summary: str | None = option("JSON file for the counts by status", None, writes="own", formats=common.JSON)
-    resume: bool = option(
-        "go on with what a stopped run left; the output is the same to the byte. One that is finished is refused as "
-        "existing, unless with --force instead",
-        False,
-    )
+    resume: bool = common.resume()
     force: bool = option("replace an existing output", False)
 
 
@@ -88,15 +80,14 @@ def run(config: Config) -> int:
     from genomamba.data.prescan import prescan
     from genomamba.data.vcf import VcfReader
     from genomamba.data.vcf_write import check_declared
-    from genomamba.errors import CheckpointError, Terminated
+    from genomamba.errors import CheckpointError
     from genomamba.model.folder import load_model
     from genomamba.model.sequence_heads import SequenceModel, TokenModel
     from genomamba.pipelines.model_provenance import model_window
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.score_job import (
-        InterruptedScoring,
         Job,
-        each_device,
+        amounts,
         facts,
         score_missing,
         scorer_options,
@@ -104,11 +95,10 @@ def run(config: Config) -> int:
     )
     from genomamba.pipelines.score_output import ADDED
     from genomamba.pipelines.score_summary import Counts
-    from genomamba.pipelines.shards import Shards
+    from genomamba.pipelines.sharded import each_device, kept, say_halved
     from genomamba.scoring.variants import VariantScorer, shared_step
     from genomamba.tasks.device import resolve_device
 
-    to_stdout = config.output == "-"
     device = resolve_device(config.device)
     devices = each_device(config.devices, device)
     config = replace(config, model=model_folder(config.model))
@@ -147,39 +137,27 @@ def run(config: Config) -> int:
         scorer = VariantScorer(model, reference, device=device, **scorer_options(config, window))
         halved = None
         job = Job(config, reader, reference, checked, scorer)
-        if to_stdout:
-            counts = Counts(checked.records, write_scores(job, None))
+        with kept(config, facts(job), amounts(job)) as shards:
+            if shards is not None and (config.engine == "ray" or len(devices) > 1):
+                halved = score_missing(job, shards, devices)
+            counts = Counts(checked.records, write_scores(job, shards))
             counts.write(config)
-        else:
-            with Shards(config.output, facts(job), resume=config.resume, force=config.force) as shards:
-                try:
-                    if config.engine == "ray" or len(devices) > 1:
-                        halved = score_missing(job, shards, devices)
-                    counts = Counts(checked.records, write_scores(job, shards))
-                    counts.write(config)
-                except (KeyboardInterrupt, Terminated) as stop:
-                    raise InterruptedScoring(config.output, stop, checked.records, config.shard_size, shards) from stop
-        if (smaller := halved or scorer.halved) is not None:
-            planned, left = smaller
-            print(f"batches of {planned} did not fit the memory; they were halved to {left}", file=sys.stderr)
+        say_halved(halved or scorer.halved)
     return counts.report(config, sys.stderr)
 
 
 def check_outputs(config: Config) -> None:
     """Whether outputs may be written, in the way that is asked for; raises ConfigError or OutputError."""
     from genomamba.files import refuse_existing
-    from genomamba.pipelines.shards import check_place
+    from genomamba.pipelines.shards import check_place, refuse_stdout
 
     if config.engine == "ray" and config.devices != 1:
         raise ConfigError("Ray has actors", "give --ray-actors", field="devices", value=config.devices)
     if config.output != "-":
-        check_place(config.output, config.summary, resume=config.resume, force=config.force)
+        check_place(config.output, [config.output, config.summary], resume=config.resume, force=config.force)
         return
-    if config.resume:
-        raise ConfigError("stdout cannot be resumed", "give a file as -o", field="resume")
     if config.engine != "local":
         raise ConfigError("stdout keeps no shards", "give a file as -o", field="engine", value=config.engine)
-    if config.devices != 1:
-        raise ConfigError("stdout keeps no shards", "give a file as -o", field="devices", value=config.devices)
+    refuse_stdout(resume=config.resume, devices=config.devices)
     if config.summary is not None:
         refuse_existing(config.summary, force=config.force)

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import count, islice
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-
-from genomamba import __version__
 from genomamba.data.prescan import Prescan
 from genomamba.data.reference import Reference
 from genomamba.data.variants import Status
 from genomamba.data.vcf import VcfReader, VcfRecord
-from genomamba.errors import GenoMambaError
 from genomamba.model.folder import weights_fingerprint
 from genomamba.model.folder_files import CONFIG
-from genomamba.pipelines.device_engine import score_on_devices
 from genomamba.pipelines.score_output import open_output, plain
-from genomamba.pipelines.shard_scorer import Recipe
+from genomamba.pipelines.shard_scorer import ScoreRecipe
+from genomamba.pipelines.sharded import (
+    Amounts,
+    Save,
+    cut,
+    in_order,
+    missing_elsewhere,
+    missing_on_devices,
+    sizes,
+    surroundings,
+)
 from genomamba.pipelines.shards import Facts, Shards
 from genomamba.progress import progress_bar
 from genomamba.scoring.batch_size import Halved
 from genomamba.scoring.records import AlleleScore, from_plain, score_records, to_plain
 from genomamba.scoring.variants import VariantScorer
-from genomamba.tasks.device import check_devices
 
 if TYPE_CHECKING:
     from genomamba.pipelines.score import Config
@@ -67,10 +70,12 @@ def write_scores(job: Job, shards: Shards | None) -> Counter[Status]:
         folder=shards.folder if shards else None,
     )
     statuses: Counter[Status] = Counter()
+    parts = cut(job.reader, config.shard_size)
+    scored = in_order(shards, parts, partial(_scores, job), pack=to_plain, unpack=from_plain)
     with output as writer, progress_bar() as bar:
         task = bar.add_task("scoring", total=checked.records, note="records")
-        for number, chunk in cut(job.reader, config.shard_size):
-            for record, alleles in zip(chunk, _shard(job, number, chunk, shards), strict=True):
+        for chunk, scores in scored:
+            for record, alleles in zip(chunk, scores, strict=True):
                 writer.write(record, alleles)
                 statuses.update(allele.status for allele in alleles)
             bar.advance(task, len(chunk))
@@ -81,39 +86,8 @@ def write_scores(job: Job, shards: Shards | None) -> Counter[Status]:
     return statuses
 
 
-def _shard(
-    job: Job, number: int, records: Sequence[VcfRecord], shards: Shards | None
-) -> Sequence[Sequence[AlleleScore]]:
-    done = shards.load(number) if shards else None
-    if done is not None:
-        return from_plain(done)
-    scores = score_records(records, job.checked.contigs, job.reference, job.scorer)
-    if shards:
-        shards.save(number, to_plain(scores))
-    return scores
-
-
-def cut(records: Iterable[VcfRecord], size: int) -> Iterator[tuple[int, list[VcfRecord]]]:
-    """Shards, numbered from 0; the last may be smaller."""
-    waiting = iter(records)
-    for number in count():
-        chunk = list(islice(waiting, size))
-        if not chunk:
-            return
-        yield number, chunk
-
-
-def each_device(wanted: int | Literal["auto"], device: torch.device) -> list[str]:
-    """The devices that are asked for, as torch calls them; a CPU stands there once per process.
-
-    Raises:
-        ConfigError: more GPUs than there are.
-    """
-    if device.type == "cpu":
-        return ["cpu"] * (1 if wanted == "auto" else wanted)
-    count = torch.cuda.device_count() if wanted == "auto" else wanted
-    check_devices("auto", count, device)
-    return [f"cuda:{index}" for index in range(count)]
+def _scores(job: Job, records: Sequence[VcfRecord]) -> list[list[AlleleScore]]:
+    return score_records(records, job.checked.contigs, job.reference, job.scorer)
 
 
 def score_missing(job: Job, shards: Shards, devices: list[str]) -> Halved | None:
@@ -125,57 +99,36 @@ def score_missing(job: Job, shards: Shards, devices: list[str]) -> Halved | None
     config, scorer = job.config, job.scorer
     options = scorer_options(config, scorer.window)
     model, reference = (str(Path(path).resolve()) for path in (config.model, config.reference))
-    recipe = Recipe(model, reference, config.rna, job.checked.contigs, scorer.device.type, options)
-    total = -(-job.checked.records // config.shard_size)
-    if shards.count() == total:
-        return None
-    smaller: list[Halved] = []
-    with progress_bar() as bar:
-        where = "on Ray" if config.engine == "ray" else f"on {len(devices)} devices"
-        task = bar.add_task(where, total=total, completed=shards.count(), note="shards")
+    recipe = ScoreRecipe(model, reference, config.rna, job.checked.contigs, options)
+    parts, total = cut(job.reader, config.shard_size), len(amounts(job).shards)
+    if config.engine != "ray":
+        return missing_on_devices(shards, parts, total, recipe, devices)
+    from genomamba.pipelines.ray_engine import score_on_ray
 
-        def save(number: int, scores: Any, halved: Halved | None) -> None:
-            shards.save(number, scores)
-            if halved is not None:
-                smaller.append(halved)
-            bar.advance(task)
+    def engine(missing: Iterable[tuple[int, Any]], save: Save, left: int) -> None:
+        address, actors = config.ray_address, config.ray_actors
+        score_on_ray(recipe, missing, save, device=scorer.device.type, address=address, actors=actors)
 
-        missing = (each for each in cut(job.reader, config.shard_size) if not shards.has(each[0]))
-        if config.engine == "ray":
-            from genomamba.pipelines.ray_engine import score_on_ray
-
-            score_on_ray(recipe, missing, save, address=config.ray_address, actors=config.ray_actors)
-        else:
-            score_on_devices(recipe, missing, save, devices[: total - shards.count()])
-    return min(smaller, key=lambda halved: halved.left, default=None)
+    return missing_elsewhere(shards, parts, total, "on Ray", engine)
 
 
-class InterruptedScoring(GenoMambaError):
-    """A signal stopped the run; what is done is kept. The exit code is 128 + the signal's number."""
-
-    def __init__(self, output: str, stop: BaseException, records: int, shard_size: int, shards: Shards) -> None:
-        number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
-        done = min(records, shards.count() * shard_size)
-        super().__init__(
-            f"{output}: stopped by {number.name} with {done:,} of {records:,} records scored; "
-            "the same command with --resume goes on"
-        )
-        self.exit_code = 128 + number
+def amounts(job: Job) -> Amounts:
+    """Records of each shard."""
+    return Amounts(sizes(job.checked.records, job.config.shard_size), "records scored")
 
 
 def facts(job: Job) -> Facts:
     """Everything that has a say in the output's bytes: a run goes on only with the same."""
     folder = job.config.model
     return {
+        "command": "score",
         "input": job.reader.fingerprint(),
         "reference": job.reference.fingerprint,
         "model": model_name(folder),
         "weights": weights_fingerprint(folder),
         "configuration": (Path(folder) / CONFIG).read_text(encoding="utf-8"),
-        "genomamba": __version__,
-        "torch": torch.__version__,
         "window": job.scorer.window,
-        "device": job.scorer.device.type,
+        **surroundings(job.scorer.device),
         **{name: getattr(job.config, name) for name in DECISIVE},
     }
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from genomamba.data.vcf import VcfRecord
-from genomamba.errors import GenoMambaError
 
 if TYPE_CHECKING:
+    import torch
+
     from genomamba.scoring.batch_size import Halved
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ScoreRecipe:
     """What it loads; paths are such that its machine knows them.
 
     Attributes:
@@ -22,7 +23,6 @@ class Recipe:
         reference: FASTA.
         rna: see `Reference.open`.
         contigs: see `score_records`.
-        device: as torch calls it.
         options: keyword arguments of `VariantScorer`.
     """
 
@@ -30,23 +30,20 @@ class Recipe:
     reference: str
     rna: bool
     contigs: dict[str, str]
-    device: str
     options: dict[str, Any]
+
+    def make(self, device: torch.device) -> ShardScorer:
+        return ShardScorer(self, device)
 
 
 class ShardScorer:
     """Loads the model once, then turns a shard's records into the plain form of its scores."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        import torch
-
+    def __init__(self, recipe: ScoreRecipe, device: torch.device) -> None:
         from genomamba.data.reference import Reference
         from genomamba.model.folder import load_model
         from genomamba.scoring.variants import VariantScorer
 
-        device = torch.device(recipe.device)
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # kernels are launched on the current one
         self._contigs = recipe.contigs
         self._reference = Reference.open(recipe.reference, rna=recipe.rna)
         model: Any = load_model(recipe.model)
@@ -61,11 +58,3 @@ class ShardScorer:
     def halved(self) -> Halved | None:
         """What became of its batches until now; None where they fit."""
         return self._scorer.halved
-
-
-class RemoteError(GenoMambaError):
-    """What such a process reported, or what became of it."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code

@@ -1,7 +1,8 @@
 """What is done of an output, kept beside it until the output is whole, so that a run that is killed can go on.
 
-A folder ``OUTPUT.shards`` holds ``manifest.json`` (what the run was begun with) and a file per finished shard. Each
-file appears whole or not at all; so whatever kills the run, at any moment, what lies there is true.
+A folder ``OUTPUT.shards`` holds ``manifest.json`` (what the run was begun with) and a file per finished shard: JSON,
+arrays as .npz, or bytes that whoever worked it out has written there. Each file appears whole or not at all; so
+whatever kills the run, at any moment, what lies there is true.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from genomamba.errors import ConfigError, OutputError, UserError
-from genomamba.files import refuse_existing, whole_file
+from genomamba.errors import ConfigError, GenoMambaError, OutputError
+from genomamba.files import adopt, refuse_existing, whole_file
 
 FORMAT = 1
 MANIFEST, PUBLISHING = "manifest.json", "publishing"
+USERS = 2  # the exit code of what the user can correct
+_JSON, _ARRAYS, _BYTES = ".json", ".npz", ".bin"
 Facts = Mapping[str, str | int | float | bool | None]
 
 
@@ -40,15 +44,15 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(aside)
 
 
-def check_place(output: str, *others: str | None, resume: bool, force: bool) -> None:
+def check_place(output: str, outputs: Iterable[str | None], *, resume: bool, force: bool) -> None:
     """Whether a run may write there; called before anything slow is done.
 
     Clears away what a run was removing when it was killed. An output that is finished counts as existing, also where
     the run that is asked for resumes.
 
     Args:
-        output: of the run.
-        others: further files that it writes at its end.
+        output: of the run, which its work folder is named after.
+        outputs: the files that it writes; None is none.
         resume: whether it goes on with what an earlier run left.
         force: whether it replaces what stands there.
 
@@ -71,9 +75,17 @@ def check_place(output: str, *others: str | None, resume: bool, force: bool) -> 
             file=folder,
         )
     replaces = force or (resume and (_read(folder).get("force") or (folder / PUBLISHING).exists()))
-    for path in (output, *others):
+    for path in outputs:
         if path is not None:
             refuse_existing(path, force=bool(replaces))
+
+
+def refuse_stdout(*, resume: bool, devices: int | str) -> None:
+    """Raises ConfigError for options that need a place to keep shards, where the output is ``-``."""
+    if resume:
+        raise ConfigError("stdout cannot be resumed", "give a file as -o", field="resume")
+    if devices != 1:
+        raise ConfigError("stdout keeps no shards", "give a file as -o", field="devices", value=devices)
 
 
 class Shards:
@@ -125,36 +137,48 @@ class Shards:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._manifest:
-            if error is None or (isinstance(error, UserError) and not self.count()):
+            told = isinstance(error, GenoMambaError) and error.exit_code == USERS  # also by another process
+            if error is None or (told and not self.done()):
                 _remove(self.folder)
 
-    def save(self, number: int, content: Any) -> None:
-        """Keeps one shard's result; anything that JSON can hold."""
-        _write(self._path(number), content)
+    def save(self, number: int, content: Any) -> Any:
+        """Keeps one shard's result, and returns it; of a file, the path that it then has.
+
+        Args:
+            number: of the shard.
+            content: a dictionary of arrays; the path of a file in ``folder``, which is moved; or what JSON can hold.
+        """
+        if isinstance(content, Path):
+            content, written = self._path(number, _BYTES), content
+            adopt(written, content)
+        elif _are_arrays(content):
+            _write_arrays(self._path(number, _ARRAYS), content)
+        else:
+            _write(self._path(number, _JSON), content)
+        return content
 
     def load(self, number: int) -> Any | None:
-        """A shard's result, None where it is not done.
+        """A shard's result as it was saved, or the path that its file now has; None where it is not done.
 
         Raises:
             OutputError: the file is damaged.
         """
-        path = self._path(number)
-        return _read_json(path) if path.exists() else None
+        for suffix, read in ((_JSON, _read_json), (_ARRAYS, _read_arrays), (_BYTES, Path)):
+            path = self._path(number, suffix)
+            if path.exists():
+                return read(path)
+        return None
 
-    def has(self, number: int) -> bool:
-        """Whether a shard is done."""
-        return self._path(number).exists()
-
-    def count(self) -> int:
-        """How many are done."""
-        return sum(1 for _ in self.folder.glob("shard-*.json"))
+    def done(self) -> set[int]:
+        """Numbers of the shards that are done."""
+        return {int(path.stem.removeprefix("shard-")) for path in self.folder.glob("shard-*")}
 
     def publishing(self) -> None:
         """Says that what appears at the output from now on is this run's own; a killed run may then replace it."""
         (self.folder / PUBLISHING).touch()
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"shard-{number:09d}.json"
+    def _path(self, number: int, suffix: str) -> Path:
+        return self.folder / f"shard-{number:09d}{suffix}"
 
     def _lock(self) -> None:
         self._manifest = (self.folder / MANIFEST).open("rb")
@@ -185,7 +209,7 @@ def _read(folder: Path) -> dict[str, Any]:
         return {}
     found = _read_json(path)
     if not isinstance(found, dict) or not {"format", "force", "facts"} <= found.keys():
-        raise _damaged(path, "something is missing from it")
+        raise damaged(path, "something is missing from it")
     return found
 
 
@@ -193,10 +217,34 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
 
 
-def _damaged(path: Path, why: str) -> OutputError:
+def _are_arrays(content: Any) -> bool:
+    import numpy as np  # not before it is known that there is work to do
+
+    return isinstance(content, dict) and bool(content) and all(isinstance(v, np.ndarray) for v in content.values())
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    import numpy as np
+
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
+            return dict(found)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise damaged(path, str(error)) from error
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    import numpy as np
+
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
+
+
+def damaged(path: Path, why: str) -> OutputError:
+    """What the user is told of a file of ours that is not as we wrote it."""
     return OutputError(f"it is damaged ({why})", "begin anew with --force", file=path)
 
 

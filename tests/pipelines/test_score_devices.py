@@ -19,9 +19,10 @@ from world import SHARDS, RunCli, Words
 
 from genomamba.errors import ConfigError
 from genomamba.pipelines import device_engine
-from genomamba.pipelines.device_engine import score_on_devices
-from genomamba.pipelines.score_job import each_device
-from genomamba.pipelines.shard_scorer import Recipe, RemoteError
+from genomamba.pipelines.device_engine import work_on_devices
+from genomamba.pipelines.shard_scorer import ScoreRecipe
+from genomamba.pipelines.shard_worker import RemoteError
+from genomamba.pipelines.sharded import each_device
 from genomamba.pipelines.shards import work_folder
 from genomamba.scoring.causal_alleles import CausalAlleles, Rows
 
@@ -78,7 +79,7 @@ def test_killed_and_resumed(
     if victim == "one of two":
         assert code == 1
         assert log.read_text().splitlines()[-1] == (
-            "the process that scored on cpu ended with exit code -9; --resume goes on with what is done"
+            "the process at work on cpu ended with exit code -9; --resume goes on with what is done"
         )
     done = len(list(work_folder(str(out)).glob("shard-*.json")))
     assert 2 <= done < SHARDS
@@ -90,9 +91,9 @@ def test_killed_and_resumed(
 
 
 def test_what_a_process_raises_is_raised_here(scoring: Words, tmp_path: Path) -> None:
-    recipe = Recipe(str(tmp_path / "nowhere"), str(scoring[2]), False, {}, "cpu", {"window": 64, "batch_size": 1})
+    recipe = ScoreRecipe(str(tmp_path / "nowhere"), str(scoring[2]), False, {}, {"window": 64, "batch_size": 1})
     with pytest.raises(RemoteError, match=r"nowhere.*it is missing") as caught:
-        score_on_devices(recipe, [(0, [])], lambda *_: None, ["cpu"])
+        work_on_devices(recipe, [(0, [])], lambda *_: None, ["cpu"])
     assert caught.value.exit_code == 2
 
 
@@ -132,10 +133,10 @@ def test_a_process_that_cannot_start_leaves_none(scoring: Words, monkeypatch: py
         begun.append(self)
 
     monkeypatch.setattr(SpawnProcess, "start", second_fails)
-    recipe = Recipe("", "", False, {}, "cpu", {})
+    recipe = ScoreRecipe("", "", False, {}, {})
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(OSError, match="no more processes"):
-        score_on_devices(recipe, [], lambda *_: None, ["cpu", "cpu"])
+        work_on_devices(recipe, [], lambda *_: None, ["cpu", "cpu"])
     assert signal.getsignal(signal.SIGINT) == handler
     assert begun[0].exitcode == -signal.SIGKILL
 

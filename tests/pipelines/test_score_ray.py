@@ -20,7 +20,7 @@ from world import RunCli, Words
 
 from genomamba.data.vcf import VcfReader
 from genomamba.pipelines.ray_engine import Actor
-from genomamba.pipelines.shard_scorer import Recipe
+from genomamba.pipelines.shard_scorer import ScoreRecipe
 from genomamba.pipelines.shards import work_folder
 from genomamba.scoring.causal_alleles import CausalAlleles, Rows
 
@@ -70,10 +70,10 @@ def test_an_actor_tells_of_batches_that_were_halved(scoring: Words, monkeypatch:
     monkeypatch.setattr(CausalAlleles, "__call__", small)
     given = dict(zip(scoring[1::2], scoring[2::2], strict=True))
     options = {"window": 64, "batch_size": None}
-    recipe = Recipe(str(given["-m"]), str(given["-r"]), False, {"chrA": "chrA", "chrB": "chrB"}, "cpu", options)
+    recipe = ScoreRecipe(str(given["-m"]), str(given["-r"]), False, {"chrA": "chrA", "chrB": "chrB"}, options)
     with VcfReader(str(given["-i"])) as reader:
         records = list(islice(reader, 40))
-    answer = Actor(recipe)({"number": np.array([7]), "records": np.array([json.dumps(records)])})
+    answer = Actor(recipe, "cpu")({"number": np.array([7]), "records": np.array([json.dumps(records)])})
     assert answer["error"] == [""]
     planned, left = json.loads(answer["halved"][0])
     assert 1 <= left <= 8 < planned
