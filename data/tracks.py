@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -77,8 +78,13 @@ def table_lines(pieces: Iterable[TrackPiece], genome: Genome, name: str) -> Iter
         )
 
 
-def write_text(path: str, texts: Iterable[str]) -> None:
+def write_text(path: str, texts: Iterable[str], *, folder: Path | None = None) -> None:
     """Text to a file, whole or not at all, by bgzip where its name ends in ``.gz``; to stdout where it is ``-``.
+
+    Args:
+        path: the file.
+        texts: what it holds.
+        folder: see `whole_file`.
 
     Raises:
         OutputError: it cannot be written.
@@ -88,7 +94,7 @@ def write_text(path: str, texts: Iterable[str]) -> None:
             sys.stdout.write(text)
         sys.stdout.flush()
         return
-    with whole_file(path) as temporary:
+    with whole_file(path, folder=folder) as temporary:
         if path.lower().endswith(".gz"):
             with pysam.BGZFile(str(temporary), "wb", None) as out:
                 for text in texts:
@@ -98,15 +104,23 @@ def write_text(path: str, texts: Iterable[str]) -> None:
                 plain.writelines(texts)
 
 
-def write_track(path: str, contigs: Mapping[str, int], pieces: Iterable[TrackPiece]) -> None:
+def write_track(
+    path: str, contigs: Mapping[str, int], pieces: Iterable[TrackPiece], *, folder: Path | None = None
+) -> None:
     """A bigWig or a bedGraph, by the path's extension; arguments and errors as of `write_bigwig`."""
     if track_format(path) == "bigwig":
-        write_bigwig(path, contigs, pieces)
+        write_bigwig(path, contigs, pieces, folder=folder)
     else:
-        write_text(path, bedgraph_lines(pieces))
+        write_text(path, bedgraph_lines(pieces), folder=folder)
 
 
-def write_bigwig(path: str | os.PathLike[str], contigs: Mapping[str, int], pieces: Iterable[TrackPiece]) -> None:
+def write_bigwig(
+    path: str | os.PathLike[str],
+    contigs: Mapping[str, int],
+    pieces: Iterable[TrackPiece],
+    *,
+    folder: Path | None = None,
+) -> None:
     """Writes a bigWig, whole or not at all, in memory that does not grow with it.
 
     (libBigWig, the library of pyBigWig, keeps 14 bytes per base while it writes.)
@@ -115,6 +129,7 @@ def write_bigwig(path: str | os.PathLike[str], contigs: Mapping[str, int], piece
         path: the file.
         contigs: names and lengths.
         pieces: each contig's together, by coordinate, without overlap.
+        folder: see `whole_file`.
 
     Raises:
         ConfigError: the library is not installed.
@@ -128,7 +143,7 @@ def write_bigwig(path: str | os.PathLike[str], contigs: Mapping[str, int], piece
         raise feed.error
     if first is None:
         raise OutputError("there is no value to write", "give regions that hold A, C, G or T", file=path)
-    with whole_file(path) as temporary:
+    with whole_file(path, folder=folder) as temporary:
         named = temporary.with_name(f"{temporary.name}.bw")  # the library goes by the name's end
         try:
             library.open(str(named), "w").write(dict(contigs), chain([first], values))

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from genomamba.errors import OutputError
 
@@ -64,6 +65,25 @@ def whole_file(path: str | os.PathLike[str], *, folder: str | os.PathLike[str] |
         raise _output_error(error, target) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def unfinished_file(folder: Path) -> Iterator[IO[bytes]]:
+    """Yields a file in ``folder`` whose name begins with a dot and ends in ``.tmp``; removed on any exception.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".", suffix=".tmp", dir=folder, delete=False) as file:
+            try:
+                yield file
+                file.flush()
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise _output_error(error, folder) from error
 
 
 def adopt(path: Path, target: Path) -> None:

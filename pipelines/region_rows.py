@@ -45,6 +45,11 @@ def region_rows(placed: Sequence[PlacedRegion], genome: Genome) -> list[Row]:
     return [Row(region, _status(region, genome)) for region in placed]
 
 
+def read_intervals(rows: Sequence[Row]) -> list[Interval]:
+    """Of those that are read."""
+    return [row.interval for row in rows if row.is_read]
+
+
 def say_statuses(rows: Sequence[Row]) -> None:
     """Counts, on stderr."""
     for status, count in sorted(Counter(row.status for row in rows).items()):

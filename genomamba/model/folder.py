@@ -59,17 +59,7 @@ def save_model(model: AnyModel, folder: str | PathLike[str], *, card: str, prove
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config: dict[str, Any] = {"format": FORMAT, "task": task_of(model), "model": dataclasses.asdict(model.config)}
-    if isinstance(model, VariantClassifier | SequenceModel):
-        config["head"] = dataclasses.asdict(model.head_config)
-    if isinstance(model, SequenceModel):
-        config["classes"] = list(model.classes)
-    if isinstance(model, TokenModel):
-        config["tracks"] = list(model.tracks)
-        config["link"] = model.link
-    head = getattr(model, "head", None)
-    if isinstance(head, TreeHead):
-        config["trees"] = dataclasses.asdict(head.shape)
+    config = described(model)
     with whole_file(folder / WEIGHTS) as path:
         safetensors.torch.save_file(_saved_tensors(model), path)
     for name, text in (
@@ -119,6 +109,31 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
         ) from error
     _load_every_key(model, weights, weights_path)
     return model.eval()
+
+
+def described(model: AnyModel) -> dict[str, Any]:
+    """What ``config.json`` says of a model: all of it but its weights."""
+    config: dict[str, Any] = {"format": FORMAT, "task": task_of(model), "model": dataclasses.asdict(model.config)}
+    if isinstance(model, VariantClassifier | SequenceModel):
+        config["head"] = dataclasses.asdict(model.head_config)
+    if isinstance(model, SequenceModel):
+        config["classes"] = list(model.classes)
+    if isinstance(model, TokenModel):
+        config["tracks"] = list(model.tracks)
+        config["link"] = model.link
+    head = getattr(model, "head", None)
+    if isinstance(head, TreeHead):
+        config["trees"] = dataclasses.asdict(head.shape)
+    return config
+
+
+def loaded_fingerprint(model: AnyModel) -> str:
+    """SHA-256 of a model's weights as they are in memory, whoever's file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(_saved_tensors(model).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def weights_fingerprint(folder: str | PathLike[str]) -> str:

@@ -1,4 +1,4 @@
-"""How many variants go through a model at once: as many as memory is likely to hold, and fewer when it does not."""
+"""How much goes through a model at once: as much as memory is likely to hold, and less when it does not."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _FLOAT = 4
 
 
 class Halved(NamedTuple):
-    """Variants per forward pass that did not fit the memory, and what is left of them."""
+    """Variants, or bases, per forward pass that did not fit the memory, and what is left of them."""
 
     planned: int
     left: int
 
 
 class OutOfMemoryError(UserError):
-    """A batch of variants that the device's memory does not hold."""
+    """A batch that the device's memory does not hold."""
 
 
 def planned(config: ModelConfig, window: int, device: torch.device) -> int:
@@ -36,6 +36,11 @@ def planned(config: ModelConfig, window: int, device: torch.device) -> int:
         window: bases of each sequence.
         device: where it runs.
     """
+    return max(1, min(MOST, tokens_at_once(config, device) // (_ROWS * window)))
+
+
+def tokens_at_once(config: ModelConfig, device: torch.device) -> int:
+    """Tokens of all rows of a forward pass."""
     # What lives at once in a block, per token: both halves of the projection, the convolved, dt, y; the stream,
     # its norm, what is added; logits and their log-softmax.
     token = _FLOAT * (6 * config.d_inner + 4 * config.d_model + 2 * config.padded_vocab_size)
@@ -43,7 +48,7 @@ def planned(config: ModelConfig, window: int, device: torch.device) -> int:
     if device.type == "cuda":
         memory = int(GPU_SHARE * torch.cuda.get_device_properties(device).total_memory)
         tokens = min(GPU_TOKENS, memory // token)
-    return max(1, min(MOST, tokens // (_ROWS * window)))
+    return tokens
 
 
 def does_not_fit(variants: int, window: int, *, automatic: bool) -> OutOfMemoryError:

@@ -15,6 +15,7 @@ from genomamba.genome.interval import Interval
 from genomamba.genome.variant import Variant
 from genomamba.model.backbone import MaskedLM
 from genomamba.model.windows import conjoined
+from genomamba.scoring.batch_size import MOST
 from genomamba.scoring.causal_mutagenesis import Progress, Scores
 from genomamba.scoring.sequences import SequenceScorer
 from genomamba.scoring.variants import VariantScorer
@@ -107,7 +108,7 @@ def sequence_mutagenesis(
 
     before = answers([ids])[0]
     scores = np.full((ids.size, 4), np.nan)
-    block = max(1, scorer.batch_size // 3)
+    block = max(1, (scorer.batch_size or MOST) // 3)
     for start in range(0, ids.size, block):
         places = [
             (place, base)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 from genomamba.genome import alphabet
 from genomamba.genome.alphabet import Ids
 from genomamba.model.sequence_heads import SequenceModel
+from genomamba.scoring.batch_size import Halved
+from genomamba.scoring.length_batches import LengthBatches
 
 
 def stack_ids(sequences: Sequence[Ids]) -> tuple[Tensor, Tensor | None]:
@@ -30,18 +32,24 @@ class SequenceScorer:
 
     Args:
         model: moved to ``device``.
-        batch_size: sequences per forward pass.
+        batch_size: sequences per forward pass; None plans it, and halves it where the memory does not hold it.
         device: where to run.
     """
 
-    def __init__(self, model: SequenceModel, *, batch_size: int, device: torch.device) -> None:
-        self.model = model.to(device).eval()
-        self.batch_size, self.device = batch_size, device
+    def __init__(self, model: SequenceModel, *, batch_size: int | None, device: torch.device) -> None:
+        self.model, self.batch_size, self.device = model.to(device).eval(), batch_size, device
+        remedy = "leave sequences as long as that out, or run on another device"
+        self._batches = LengthBatches(model.config, batch_size, device, otherwise=remedy)
+
+    @property
+    def halved(self) -> Halved | None:
+        """What became of planned batches until now, in bases; None where they fit."""
+        return self._batches.halved
 
     @torch.inference_mode()
     def outputs(self, sequences: Sequence[Ids]) -> Tensor:
         """(N, C), fp32, on the CPU: outputs of the model, as its ``probabilities`` and ``values`` take them."""
-        return torch.cat([self.model(ids, length).float().cpu() for ids, length in self._batches(sequences)])
+        return self._each(sequences, self.model)
 
     def answers(self, sequences: Sequence[Ids]) -> NDArray[np.float64]:
         """Calibrated probabilities (N, C), or values (N,) in the labels' unit."""
@@ -57,10 +65,12 @@ class SequenceScorer:
     @torch.inference_mode()
     def features(self, sequences: Sequence[Ids]) -> Tensor:
         """(N, S, width), fp32, on the CPU: what the head sees for each of its answers."""
-        found = [torch.stack(self.model.features(ids, length), 1) for ids, length in self._batches(sequences)]
-        return torch.cat([part.float().cpu() for part in found])
+        return self._each(sequences, lambda ids, length: torch.stack(self.model.features(ids, length), 1))
 
-    def _batches(self, sequences: Sequence[Ids]) -> Iterator[tuple[Tensor, Tensor | None]]:
-        for start in range(0, len(sequences), self.batch_size):
-            ids, length = stack_ids(sequences[start : start + self.batch_size])
-            yield ids.to(self.device), None if length is None else length.to(self.device)
+    def _each(self, sequences: Sequence[Ids], read: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
+        def forward(part: slice) -> Tensor:
+            ids, length = stack_ids(sequences[part])
+            on_device = None if length is None else length.to(self.device)
+            return read(ids.to(self.device), on_device).float().cpu()
+
+        return torch.cat([found for _, found in self._batches([each.size for each in sequences], forward)])

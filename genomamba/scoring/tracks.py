@@ -1,14 +1,13 @@
-"""Tracks that a model predicts: its outputs for every base, along the genome."""
+"""Tracks along the genome that a model predicts, its outputs for every base, and where numbers per base are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 import numpy as np
 import torch
 
-from genomamba.data.tracks import TrackPiece
 from genomamba.genome.interval import Interval
 from genomamba.model.sequence_heads import TokenModel
 from genomamba.scoring.embeddings import Embedder
@@ -22,26 +21,27 @@ def predict_tracks(model: TokenModel, embedder: Embedder, region: Interval) -> I
 
 
 class TrackSpool:
-    """Tracks as they come, all of them at once, to be read back one by one.
+    """Numbers of each base of regions, one region after the other, in a file; to be read back track by track.
 
     A file of one track wants its values in one go, and the model gives all tracks of a base together.
 
     Args:
-        file: an empty temporary file, whose user closes it.
-        tracks: how many there are.
+        file: an empty one to be written, or what another one has written; its user closes it.
+        tracks: numbers per base.
+        regions: those that are in it.
     """
 
-    def __init__(self, file: IO[bytes], tracks: int) -> None:
+    def __init__(self, file: IO[bytes], tracks: int, regions: Sequence[Interval] = ()) -> None:
         self._file, self.tracks = file, tracks
-        self._regions: list[Interval] = []
+        self._regions = list(regions)
 
-    def write(self, region: Interval, pieces: Iterator[np.ndarray]) -> None:
-        """Adds a region from its pieces (l, tracks), which may come from either end, as its strand says."""
+    def write(self, region: Interval, pieces: Iterable[np.ndarray], *, backwards: bool = False) -> None:
+        """Adds a region from its pieces (l, tracks), which come from its last base on where they come ``backwards``."""
         row = 4 * self.tracks
         begin = row * sum(each.length for each in self._regions)
         done = 0
         for piece in pieces:
-            if region.strand == "-":
+            if backwards:
                 piece = piece[::-1]
                 at = region.length - done - len(piece)
             else:
@@ -51,11 +51,11 @@ class TrackSpool:
             done += len(piece)
         self._regions.append(region)
 
-    def read(self, track: int, at_once: int = 1 << 16) -> Iterator[TrackPiece]:
-        """Pieces of one track, region by region, each from its lowest coordinate on."""
+    def rows(self, at_once: int = 1 << 16) -> Iterator[tuple[Interval, int, np.ndarray]]:
+        """Region, the first base's place in it, and numbers (bases, tracks), region by region, in the file's order."""
         self._file.seek(0)
         for region in self._regions:
-            for start in range(region.start, region.end, at_once):
-                bases = min(at_once, region.end - start)
+            for start in range(0, region.length, at_once):
+                bases = min(at_once, region.length - start)
                 values = np.frombuffer(self._file.read(4 * self.tracks * bases), dtype=np.float32)
-                yield TrackPiece(region.contig, start, values.reshape(bases, self.tracks)[:, track])
+                yield region, start, values.reshape(bases, self.tracks)

@@ -19,7 +19,7 @@ from genomamba.genome import alphabet
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import load_model, save_model
 from genomamba.model.sequence_heads import SequenceModel, TokenModel
-from genomamba.pipelines import chosen_regions
+from genomamba.pipelines import predict_table
 
 
 def sequence_model(folder: Path, classes: Sequence[str]) -> SequenceModel:
@@ -126,7 +126,7 @@ def test_a_table_without_rows_has_its_columns(
     words = ("predict", "-r", world.reference, "-m", tmp_path / "m", "--region", "chrA:1-9")
     assert run_cli(*words, "-o", tmp_path / "one.parquet").code == 0
     one = run_cli(*words)
-    monkeypatch.setattr(chosen_regions, "chosen_regions", lambda *_: [])
+    monkeypatch.setattr(predict_table, "chosen_regions", lambda *_: [])
     result = run_cli(*words)
     assert (result.code, result.out) == (0, one.out.splitlines(keepends=True)[0])
     assert run_cli(*words, "-o", tmp_path / "none.parquet").code == 0
