@@ -15,6 +15,8 @@ from genomamba.genome.interval import Interval
 from genomamba.model.backbone import Backbone
 from genomamba.model.sequence_heads import Pool
 from genomamba.model.windows import window_spans
+from genomamba.scoring.batch_size import Halved
+from genomamba.scoring.length_batches import LengthBatches
 
 Pooling = Literal["mean", "max", "last"]
 Hidden = NDArray[np.float32]
@@ -31,7 +33,8 @@ class Embedder:
         reader: of the genome.
         window: bases per forward pass; of a causal model it changes rounding, and nothing else.
         overlap: bases that neighbouring windows of other models share.
-        batch_size: regions per forward pass, of those that fit a window.
+        batch_size: regions per forward pass, of those that fit a window; None plans it, and halves it where the memory
+            does not hold it.
         both_strands: the mean over a region and its reverse complement; otherwise the region's own strand.
         device: where to run.
 
@@ -46,13 +49,19 @@ class Embedder:
         *,
         window: int,
         overlap: int,
-        batch_size: int,
+        batch_size: int | None,
         both_strands: bool,
         device: torch.device,
     ) -> None:
         self.backbone, self.reader, self.device = backbone.to(device).eval(), reader, device
-        self.window, self.overlap, self.batch_size, self.both_strands = window, overlap, batch_size, both_strands
+        self.window, self.overlap, self.both_strands = window, overlap, both_strands
+        self._batches = LengthBatches(backbone.config, batch_size, device, otherwise="give a smaller --window")
         self.width = backbone.config.d_model * (2 if backbone.config.rc_equivariant else 1)
+
+    @property
+    def halved(self) -> Halved | None:
+        """What became of planned batches until now, in bases; None where they fit."""
+        return self._batches.halved
 
     def bases(self, region: Interval) -> Iterator[Hidden]:
         """Vectors of neighbouring bases, (l, width) at a time, in the direction in which the strand is read.
@@ -78,10 +87,13 @@ class Embedder:
         found = np.empty((len(regions), self.width), dtype=np.float32)
         short = [place for place, region in enumerate(regions) if region.length <= self.window]
         short.sort(key=lambda place: regions[place].length)  # like lengths together, so that little is padding
-        for start in range(0, len(short), self.batch_size):
-            places = short[start : start + self.batch_size]
-            found[places] = self._batch([regions[place] for place in places], how).cpu().numpy()
-            progress(len(places))
+
+        def forward(part: slice) -> Hidden:
+            return self._batch([regions[place] for place in short[part]], how).cpu().numpy()
+
+        for part, vectors in self._batches([regions[place].length for place in short], forward):
+            found[short[part]] = vectors
+            progress(len(vectors))
         for place, region in enumerate(regions):
             if region.length > self.window:
                 strands = strands_of(region) if self.both_strands else (region,)

@@ -51,9 +51,10 @@ class TrackSpool:
             done += len(piece)
         self._regions.append(region)
 
-    def rows(self, at_once: int = 1 << 16) -> Iterator[tuple[Interval, int, np.ndarray]]:
+    def rows(self) -> Iterator[tuple[Interval, int, np.ndarray]]:
         """Region, the first base's place in it, and numbers (bases, tracks), region by region, in the file's order."""
         self._file.seek(0)
+        at_once = max(1, min(1 << 16, (1 << 22) // self.tracks))
         for region in self._regions:
             for start in range(0, region.length, at_once):
                 bases = min(at_once, region.length - start)

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from cli_process import start
 from world import CliResult, RunCli, Words, write_reference
 
+from genomamba.model.backbone import CausalLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
 from genomamba.model.sequence_heads import SequenceModel, TokenModel
@@ -45,6 +47,8 @@ CASES = {
     "table": Case("predict -m {classes}", "o.tsv.gz", ("o.tsv.gz",), "15 of 80 sequences predicted"),
     "parquet": Case("predict -m {values}", "o.parquet", ("o.parquet",), "15 of 80 sequences predicted"),
     "tracks": Case("predict -m {tracks}", "o.bw", ("o.cage.bw", "o.atac.bw"), "960 of 5,120 bases read"),
+    "vectors": Case("embed -m {classes} --pool max", "o.npz", ("o.npz",), "15 of 80 regions embedded"),
+    "vectors of bases": Case("embed -m {causal} --pool none", "o.parquet", ("o.parquet",), "960 of 5,120 bases read"),
 }
 Run = Callable[..., CliResult]
 
@@ -57,6 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, genome: dict[str, str]) -> 
     save_model(SequenceModel(SMALL, classes=("no", "yes")), made / "classes", card="", provenance={})
     save_model(SequenceModel(SMALL), made / "values", card="", provenance={})
     save_model(TokenModel(SMALL, ("cage", "atac")), made / "tracks", card="", provenance={})
+    save_model(CausalLM(SMALL), made / "causal", card="", provenance={})
     write_reference(made / "genome.fa", genome)
     lines = [f"chr{'AB'[at % 2]}\t{100 * at}\t{100 * at + 64}\tr{at}\t0\t{'+-'[at % 3 == 0]}" for at in range(REGIONS)]
     (made / "x.bed").write_text("\n".join(lines) + "\n")
@@ -319,20 +324,20 @@ def test_stdout_keeps_no_shards(name: str, words: Words, line: str, run_cli: Run
 
 
 def test_batches_and_shards_change_nothing_but_rounding(run_cli: RunCli, folder: Path, tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
     lengths = np.random.default_rng(3).integers(1, 300, 60)
     bed = "".join(f"chrA\t{at}\t{at + size}\n" for at, size in enumerate(lengths))
     (tmp_path / "y.bed").write_text(bed)
-    found = []
-    for number, words in enumerate(((), ("--batch-size", 1), ("--batch-size", 7), ("--shard-size", 9))):
-        out = tmp_path / f"{number}.parquet"
-        given = ("-r", folder / "genome.fa", "-b", tmp_path / "y.bed", "-m", folder / "values", "--device", "cpu")
-        assert run_cli("predict", *given, "-o", out, *words).code == 0
-        found.append(pq.read_table(out)["predicted"].to_numpy())
-    assert np.std(found[0]) > 0
-    for other in found[1:]:
-        np.testing.assert_allclose(other, found[0], rtol=1e-5, atol=1e-5)
+    given = ("-r", folder / "genome.fa", "-b", tmp_path / "y.bed", "-m", folder / "values", "--device", "cpu", "-o")
+    out = tmp_path / "o.parquet"
+    for command, column in (("predict", "predicted"), ("embed", "embedding")):
+        found = []
+        for words in ((), ("--batch-size", 1), ("--batch-size", 7), ("--shard-size", 9)):
+            result = run_cli(command, *given, out, "--force", *words)
+            assert result.code == 0, result.err
+            found.append(np.array(pq.read_table(out)[column].to_pylist()))
+        assert np.std(found[0]) > 0
+        for other in found[1:]:
+            np.testing.assert_allclose(other, found[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture
