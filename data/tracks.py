@@ -142,7 +142,7 @@ def write_bigwig(
     if feed.error is not None:
         raise feed.error
     if first is None:
-        raise OutputError("there is no value to write", "give regions that hold A, C, G or T", file=path)
+        raise no_value(path)
     with whole_file(path, folder=folder) as temporary:
         named = temporary.with_name(f"{temporary.name}.bw")  # the library goes by the name's end
         try:
@@ -160,6 +160,11 @@ def write_bigwig(
             raise
         finally:
             named.unlink(missing_ok=True)
+
+
+def no_value(path: str | os.PathLike[str]) -> OutputError:
+    """What the user is told of a bigWig that would be empty, which its readers refuse."""
+    return OutputError("there is no value to write", "give regions that hold A, C, G or T", file=path)
 
 
 class _Feed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,14 @@ import torch
 
 from genomamba.data.datasets import WindowReader
 from genomamba.data.reference import Reference
-from genomamba.data.tracks import TrackPiece, track_paths, write_track
+from genomamba.data.tracks import track_paths, write_track
 from genomamba.genome.interval import Interval
 from genomamba.model.folder import load_model
 from genomamba.model.sequence_heads import TokenModel
 from genomamba.pipelines.chosen_regions import chosen_regions, side_by_side
 from genomamba.pipelines.reading_windows import ReadingWindows, reading_windows
 from genomamba.pipelines.region_rows import region_rows, say_statuses
-from genomamba.pipelines.region_shards import BaseValues, Progress, SpoolWorker, reading_facts, spooled
+from genomamba.pipelines.region_shards import BaseValues, Progress, Rows, SpoolWorker, pieces_of, reading_facts, spooled
 from genomamba.pipelines.sharded import kept
 from genomamba.progress import progress_bar
 from genomamba.scoring.embeddings import Embedder
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from genomamba.pipelines.predict import Config
 
 DECISIVE = ("shard_size", "rna")  # options that have a say in the files, besides the inputs and the windows
-Rows = Iterable[tuple[Interval, int, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -125,10 +124,3 @@ def print_track(
                 path.unlink()
 
         write_track("-", reference.contigs, pieces_of(rows(), 0, lambda bases: None))
-
-
-def pieces_of(rows: Rows, track: int, progress: Progress) -> Iterator[TrackPiece]:
-    """Of one track; ``progress`` is called with the number of bases handed on."""
-    for region, start, numbers in rows:
-        yield TrackPiece(region.contig, region.start + start, numbers[:, track])
-        progress(len(numbers))

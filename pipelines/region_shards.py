@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import torch
 
 from genomamba.data.bed import PlacedRegion
 from genomamba.data.references import Genome
+from genomamba.data.tracks import TrackPiece
 from genomamba.files import unfinished_file
 from genomamba.genome.interval import Interval
 from genomamba.model.folder import AnyModel, described, loaded_fingerprint
@@ -24,6 +25,7 @@ from genomamba.scoring.tracks import TrackSpool
 
 BASES, NUMBERS = 1 << 20, 1 << 24  # of a shard, unless it is a single region: what a run that is killed may lose
 Progress = Callable[[int], object]
+Rows = Iterable[tuple[Interval, int, np.ndarray]]  # as of `TrackSpool.rows`
 
 
 def reading_facts(
@@ -173,3 +175,10 @@ class SpoolWorker:
             for region in regions:
                 self._write(spool, region)
         return Path(file.name)
+
+
+def pieces_of(rows: Rows, track: int, progress: Progress) -> Iterator[TrackPiece]:
+    """Of one track; ``progress`` is called with the number of bases handed on."""
+    for region, start, numbers in rows:
+        yield TrackPiece(region.contig, region.start + start, numbers[:, track])
+        progress(len(numbers))

@@ -206,17 +206,27 @@ def test_a_closed_pipe_ends_quietly(world: World) -> None:
     assert re.fullmatch(r"chrA\t1\t2\t[\d.]+\n", done.stdout)
 
 
-def test_a_full_disk_leaves_no_bigwig(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["shard", "bigwig"])
+def test_a_full_disk_leaves_no_bigwig(world: World, run_cli: RunCli, tmp_path: Path, where: str) -> None:
     words = f"likelihood -r {world.reference} -m {world.pretrained} --device cpu -o {tmp_path}/o.bw"
+    limit = 20 if where == "shard" else 80  # of 1,024 bytes; 19,000 bases are 76,000 in a shard
     done = subprocess.run(
-        ["bash", "-c", f"ulimit -f 20; {sys.executable} -m genomamba {words}"],  # of 1,024 bytes
+        ["bash", "-c", f"ulimit -f {limit}; {sys.executable} -m genomamba {words}"],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"{tmp_path}/o.bw: it could not be written (the bigWig library ")
-    assert list(tmp_path.iterdir()) == []
+    last = done.stderr.splitlines()[-1]
+    if where == "shard":
+        assert last.startswith(f"{tmp_path}/o.bw.shards: it could not be written (File too large); ")
+        assert list(tmp_path.iterdir()) == []
+        return
+    assert last.startswith(f"{tmp_path}/o.bw: it could not be written (the bigWig library ")
+    assert [path.name for path in tmp_path.iterdir()] == ["o.bw.shards"]
+    assert run_cli(*words.split(), "--resume").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["o.bw"]
+    assert sums(tmp_path / "o.bw")["chrB"][0] == 8_999
 
 
 MEMORY = """

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ import torch
 from cli_process import start
 from world import CliResult, RunCli, Words, write_reference
 
-from genomamba.model.backbone import CausalLM
+from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
 from genomamba.model.sequence_heads import SequenceModel, TokenModel
@@ -49,6 +50,8 @@ CASES = {
     "tracks": Case("predict -m {tracks}", "o.bw", ("o.cage.bw", "o.atac.bw"), "960 of 5,120 bases read"),
     "vectors": Case("embed -m {classes} --pool max", "o.npz", ("o.npz",), "15 of 80 regions embedded"),
     "vectors of bases": Case("embed -m {causal} --pool none", "o.parquet", ("o.parquet",), "960 of 5,120 bases read"),
+    "bits": Case("likelihood -m {causal} --both-strands", "o.bw", ("o.bw",), "960 of 5,120 bases read"),
+    "masked bits": Case("likelihood -m {masked}", "o.tsv.gz", ("o.tsv.gz",), "960 of 5,120 bases read"),
 }
 Run = Callable[..., CliResult]
 
@@ -62,6 +65,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, genome: dict[str, str]) -> 
     save_model(SequenceModel(SMALL), made / "values", card="", provenance={})
     save_model(TokenModel(SMALL, ("cage", "atac")), made / "tracks", card="", provenance={})
     save_model(CausalLM(SMALL), made / "causal", card="", provenance={})
+    both_ways = replace(SMALL, bidirectional=True)
+    save_model(MaskedLM(both_ways), made / "masked", card="", provenance={"window": 64})
     write_reference(made / "genome.fa", genome)
     lines = [f"chr{'AB'[at % 2]}\t{100 * at}\t{100 * at + 64}\tr{at}\t0\t{'+-'[at % 3 == 0]}" for at in range(REGIONS)]
     (made / "x.bed").write_text("\n".join(lines) + "\n")
@@ -310,7 +315,7 @@ def test_two_processes_write_what_one_writes(
     assert content(tmp_path) == whole(case)
 
 
-@pytest.mark.parametrize("name", ["table"])
+@pytest.mark.parametrize("name", ["table", "bits"])
 @pytest.mark.parametrize(
     ("words", "line"),
     [
