@@ -40,7 +40,7 @@ class Config:
     hide_every: int = option("one base in so many is hidden in each pass of such a model", 7, at_least=2)
     batch_size: int = option("passes at once of such a model", 16, at_least=1)
     rna: bool = option("read U in the reference as T", False)
-    shard_size: int = common.shard_size("regions")
+    shard_size: int = common.shard_size("regions, fewer of long ones,")
     device: Device = option("where to run", "auto")
     devices: int | Literal["auto"] = common.devices()
     resume: bool = common.resume()

@@ -315,6 +315,18 @@ def test_two_processes_write_what_one_writes(
     assert content(tmp_path) == whole(case)
 
 
+@pytest.mark.gpu
+def test_two_gpus_write_what_one_writes(case: Case, run: Run, tmp_path: Path) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("there is one GPU")
+    found = []
+    for devices in (1, "auto"):
+        result = run(tmp_path / case.output, "--device", "gpu", "--devices", devices, "--force")
+        assert result.code == 0, result.err
+        found.append(content(tmp_path))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("name", ["table", "bits"])
 @pytest.mark.parametrize(
     ("words", "line"),
