@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from genomamba.data.bed import Edge
@@ -67,7 +68,7 @@ def run(config: Config) -> int:
     rows = region_rows(placed, reference)
     job = Job(config, model, reference, rows, EmbedRecipe.of(config, windows), devices)
     write = write_bases if config.pool == "none" else write_pooled
-    width = write(job, facts(job, placed))
+    width = write(job, partial(facts, job, placed))
     print(f"{config.output}: {len(rows):,} regions, {width} numbers per vector", file=sys.stderr)
     say_statuses(rows)
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -139,7 +139,7 @@ def facts(job: Job, placed: Sequence[PlacedRegion]) -> Facts:
     return reading_facts("embed", job.config, DECISIVE, placed, job.reference, job.model, job.device, **windows)
 
 
-def write_pooled(job: Job, facts: Facts) -> int:
+def write_pooled(job: Job, facts: Callable[[], Facts]) -> int:
     """A vector per record, none where it is not read; returns how many numbers it has."""
     config, rows = job.config, job.rows
     amounts = Amounts(sizes(len(rows), config.shard_size), "regions embedded")
@@ -180,7 +180,7 @@ def pooled_arrays(width: int, blocks: Iterator[VectorBlock]) -> Iterator[tuple[s
     yield "embedding", np.concatenate([np.empty((0, width), np.float32), *(block.vectors for block in every)])
 
 
-def write_bases(job: Job, facts: Facts) -> int:
+def write_bases(job: Job, facts: Callable[[], Facts]) -> int:
     """A vector per base of every region that is read; returns how many numbers it has."""
     config = job.config
     embedder = job.recipe.embedder(job.model, job.reference, job.device)

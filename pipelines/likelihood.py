@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from genomamba.data.bed import Edge
@@ -72,7 +73,7 @@ def run(config: Config) -> int:
     else:
         intervals = side_by_side(placed, reference, config.regions)
     job = Job(config, model, reference, intervals, windows, devices)
-    count = write_bits(job, facts(job, placed))
+    count = write_bits(job, partial(facts, job, placed))
     say_skipped(placed, config.regions or config.reference)
     total = f"{count.bits / count.bases:.4f} bits per base over {count.bases:,} bases" if count.bases else "no base"
     print(f"{len(placed)} regions: {total}", file=sys.stderr)

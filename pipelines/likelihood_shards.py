@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -149,7 +149,7 @@ def facts(job: Job, placed: Sequence[PlacedRegion]) -> Facts:
     return reading_facts("likelihood", job.config, DECISIVE, placed, job.reference, job.model, job.device, **windows)
 
 
-def write_bits(job: Job, facts: Facts) -> Count:
+def write_bits(job: Job, facts: Callable[[], Facts]) -> Count:
     """Shard by shard into the output, or to stdout as they come.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,14 +46,15 @@ def answer(config: Config, model: SequenceModel, reference: Reference, devices: 
     """The table."""
     placed = chosen_regions(config, reference)
     rows = region_rows(placed, reference)
-    facts = reading_facts("predict", config, DECISIVE, placed, reference, model, torch.device(devices[0]))
+    device = torch.device(devices[0])
+    facts = partial(reading_facts, "predict", config, DECISIVE, placed, reference, model, device)
     amounts = Amounts(sizes(len(rows), config.shard_size), "sequences predicted")
     halved = None
     with kept(config, facts, amounts) as shards:
         if shards is not None and len(devices) > 1:
             parts = ((number, read_intervals(part)) for number, part in cut(rows, config.shard_size))
             halved = missing_on_devices(shards, parts, len(amounts.shards), answer_recipe(config), devices)
-        worker = Answerer(model, reference, batch_size=planned(config), device=torch.device(devices[0]))
+        worker = Answerer(model, reference, batch_size=planned(config), device=device)
         blocks = answer_blocks(worker, rows, config.shard_size, shards)
         folder = shards.folder if shards else None
         if config.output.lower().endswith(".parquet"):

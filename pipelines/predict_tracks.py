@@ -59,7 +59,8 @@ def predict_to_tracks(config: Config, model: TokenModel, reference: Reference, d
     rows = region_rows(placed, reference)
     intervals = side_by_side([row.region for row in rows if row.is_read], reference, config.regions)
     values = BaseValues.of(intervals, len(model.tracks), config.shard_size)
-    facts = reading_facts("predict", config, DECISIVE, placed, reference, model, device, **windows._asdict())
+    of_windows = windows._asdict()
+    facts = partial(reading_facts, "predict", config, DECISIVE, placed, reference, model, device, **of_windows)
     paths = track_paths(config.output, model.tracks)
     with kept(config, facts, values.amounts) as shards:
         if shards is None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from genomamba.data.table_write import SUFFIXES
@@ -137,7 +138,7 @@ def run(config: Config) -> int:
         scorer = VariantScorer(model, reference, device=device, **scorer_options(config, window))
         halved = None
         job = Job(config, reader, reference, checked, scorer)
-        with kept(config, facts(job), amounts(job)) as shards:
+        with kept(config, partial(facts, job), amounts(job)) as shards:
             if shards is not None and (config.engine == "ray" or len(devices) > 1):
                 halved = score_missing(job, shards, devices)
             counts = Counts(checked.records, write_scores(job, shards))

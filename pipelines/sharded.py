@@ -57,8 +57,13 @@ class InterruptedWork(GenoMambaError):
 
 
 @contextmanager
-def kept(options: ShardOptions, facts: Facts, amounts: Amounts) -> Iterator[Shards | None]:
+def kept(options: ShardOptions, facts: Callable[[], Facts], amounts: Amounts) -> Iterator[Shards | None]:
     """Where finished shards are kept while the output is made, as `Shards`; None for stdout, which keeps none.
+
+    Args:
+        options: of the command.
+        facts: gives everything that has a say in the output's bytes; where nothing is kept, nobody asks.
+        amounts: what there is to do.
 
     Raises:
         InterruptedWork: SIGTERM or Ctrl-C came.
@@ -67,7 +72,7 @@ def kept(options: ShardOptions, facts: Facts, amounts: Amounts) -> Iterator[Shar
     if options.output == "-":
         yield None
         return
-    with Shards(options.output, facts, resume=options.resume, force=options.force) as shards:
+    with Shards(options.output, facts(), resume=options.resume, force=options.force) as shards:
         try:
             yield shards
         except (KeyboardInterrupt, Terminated) as stop:
