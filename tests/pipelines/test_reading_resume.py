@@ -124,6 +124,7 @@ def killed_after(words: Words, out: Path, more: int) -> int | None:
     return process.exitcode
 
 
+@pytest.mark.parametrize("case", [name for name in CASES if name not in ("parquet", "masked bits")], indirect=True)
 def test_killed_and_resumed(
     case: Case, run: Run, folder: Path, whole: Callable[[Case], dict[str, bytes]], tmp_path: Path
 ) -> None:
