@@ -28,7 +28,7 @@ from genomamba.pipelines.region_rows import (
     region_rows,
     say_statuses,
 )
-from genomamba.pipelines.region_shards import reading_facts
+from genomamba.pipelines.region_shards import Progress, reading_facts
 from genomamba.pipelines.sharded import Amounts, cut, in_order, kept, missing_on_devices, say_halved, sizes
 from genomamba.pipelines.shards import Shards
 from genomamba.progress import progress_bar
@@ -55,12 +55,14 @@ def answer(config: Config, model: SequenceModel, reference: Reference, devices: 
             parts = ((number, read_intervals(part)) for number, part in cut(rows, config.shard_size))
             halved = missing_on_devices(shards, parts, len(amounts.shards), answer_recipe(config), devices)
         worker = Answerer(model, reference, batch_size=planned(config), device=device)
-        blocks = answer_blocks(worker, rows, config.shard_size, shards)
         folder = shards.folder if shards else None
-        if config.output.lower().endswith(".parquet"):
-            write_parquet(config.output, answer_columns(model), blocks, folder)
-        else:
-            write_text(config.output, tsv_lines(answer_columns(model), blocks), folder=folder)
+        with progress_bar() as bar:
+            task = bar.add_task("predicting", total=len(rows), note="sequences")
+            blocks = answer_blocks(worker, rows, config.shard_size, shards, partial(bar.advance, task))
+            if config.output.lower().endswith(".parquet"):
+                write_parquet(config.output, answer_columns(model), blocks, folder)
+            else:
+                write_text(config.output, tsv_lines(answer_columns(model), blocks), folder=folder)
     say_halved(halved or worker.halved, " bases")
     print(f"{config.output}: {len(rows):,} sequences", file=sys.stderr)
     if len(model.classes) == 2:
@@ -128,7 +130,9 @@ def answer_columns(model: SequenceModel) -> dict[str, type]:
     return {**REGION_COLUMNS, **answer, **{f"p_{name}": float for name in model.classes}}
 
 
-def answer_blocks(worker: Answerer, rows: Sequence[Row], shard_size: int, shards: Shards | None) -> Iterator[Columns]:
+def answer_blocks(
+    worker: Answerer, rows: Sequence[Row], shard_size: int, shards: Shards | None, progress: Progress
+) -> Iterator[Columns]:
     """Columns of a shard's records at a time; None where there is no answer."""
     model = worker.scorer.model
     names = ["predicted", *(f"p_{name}" for name in model.classes)]
@@ -136,18 +140,16 @@ def answer_blocks(worker: Answerer, rows: Sequence[Row], shard_size: int, shards
     def work(part: Sequence[Row]) -> Answers:
         return worker(read_intervals(part))
 
-    with progress_bar() as bar:
-        task = bar.add_task("predicting", total=len(rows), note="sequences")
-        for block, found in in_order(shards, cut(rows, shard_size), work):
-            columns: Columns = {**region_columns(block), **{name: [None] * len(block) for name in names}}
-            read = [at for at, row in enumerate(block) if row.is_read]
-            for at, row in zip(read, _cells(model, found["answers"]), strict=True):
-                for name, cell in zip(names, row, strict=True):
-                    columns[name][at] = cell
-            yield columns
-            bar.advance(task, len(block))
-        if shards:
-            shards.publishing()
+    for block, found in in_order(shards, cut(rows, shard_size), work):
+        columns: Columns = {**region_columns(block), **{name: [None] * len(block) for name in names}}
+        read = [at for at, row in enumerate(block) if row.is_read]
+        for at, row in zip(read, _cells(model, found["answers"]), strict=True):
+            for name, cell in zip(names, row, strict=True):
+                columns[name][at] = cell
+        yield columns
+        progress(len(block))
+    if shards:
+        shards.publishing()
 
 
 def _cells(model: SequenceModel, answers: NDArray[np.float64]) -> list[list[Any]]:
