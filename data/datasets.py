@@ -165,6 +165,36 @@ class KeySampler(Sampler[SampleKey]):
         return np.random.Generator(np.random.Philox(key=seed, counter=[0, 2, self.epoch, 0])).permutation(self.size)
 
 
+class RunBatches(Sampler[list[SampleKey]]):
+    """Batches of several epochs in their order, from any step on; an epoch's last one holds what is left of it.
+
+    Args:
+        size: samples of an epoch.
+        batch_size: samples of a batch.
+        epochs: of the run.
+        shuffle_seed: see `KeySampler`.
+        start: the first batch wanted.
+    """
+
+    def __init__(self, size: int, batch_size: int, epochs: int, *, shuffle_seed: int | None = None, start: int = 0) -> None:
+        self.batch_size, self.start = batch_size, start
+        self.per_epoch = -(-size // batch_size)
+        self.total = epochs * self.per_epoch
+        self._keys = KeySampler(size, shuffle_seed=shuffle_seed)
+
+    def __len__(self) -> int:
+        return self.total - self.start
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        first_epoch, passed = divmod(self.start, self.per_epoch)
+        for epoch in range(first_epoch, self.total // self.per_epoch):
+            self._keys.set_epoch(epoch)
+            keys = list(self._keys)
+            for batch in range(passed, self.per_epoch):
+                yield keys[batch * self.batch_size : (batch + 1) * self.batch_size]
+            passed = 0
+
+
 class RunSampler(Sampler[SampleKey]):
     """The keys of a whole run in order, from any place on: sample n is number n mod E of epoch n div E.
 

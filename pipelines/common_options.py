@@ -16,6 +16,9 @@ ContigAliases = Literal["none", "auto"]
 TSV = (".tsv", ".tsv.gz")
 JSON = (".json",)
 
+#: what may change when fine-tuning goes on: none of it has a say in the training, but that a GPU rounds otherwise
+FREE_OF_FINETUNING = frozenset({"output", "workers", "device", "force", "resume", "checkpoint_every"})
+
 
 def model_or_shipped(what: str, reads: Reads) -> Any:
     """``-m``; the model that ships when not given."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,6 +67,12 @@ class Config:
     cuda_graph: bool = option("on a GPU, replay steps on sequences of one length as CUDA graphs", False)
     rna: bool = option("read U as T", False)
     force: bool = option("replace an existing run folder", False)
+    resume: bool = option(
+        "go on from the last good checkpoint of the run folder, on the same kind of device to the same bits", False
+    )
+    checkpoint_every: int | None = option(
+        "steps between checkpoints; when not given, one after each epoch", None, at_least=1
+    )
     head: SequenceHeadConfig = option("the head", SequenceHeadConfig())
     architecture: ModelConfig = option("of a model from scratch", ModelConfig())
     lora: LoraConfig = option("of --method lora", LoraConfig())
@@ -77,6 +84,9 @@ class Config:
 def unread(config: Config) -> Iterator[tuple[str, str]]:
     """Options, and groups of them, that this configuration does not read, and what they count with."""
     yield from common.other_methods(config.method)
+    if config.method == "probe":  # which is not trained in steps
+        for name in ("resume", "checkpoint_every"):
+            yield name, "--method full, head or lora"
     if config.head.pooling != "regions":
         yield "head.regions", "--head.pooling regions"
     if config.split_by not in ("contig", "gene"):
@@ -96,13 +106,15 @@ def run(config: Config) -> int:
     from genomamba.data.sequences import class_names
     from genomamba.model.folder import save_model
     from genomamba.pipelines.fit_sequences import fit, fit_frozen, set_scales
-    from genomamba.pipelines.run_folder import check_free, new_run, provenance
+    from genomamba.pipelines.run_folder import check_free, new_run, provenance, resume_run
     from genomamba.pipelines.seen import save_seen
     from genomamba.pipelines.sequence_input import in_their_splits, load_sequences
     from genomamba.tasks.device import resolve_device
+    from genomamba.tasks.stop_signals import InterruptedTraining
 
     inputs = (config.input, config.model, config.labels, config.reference)
-    check_free(config.output, force=config.force, inputs=inputs)
+    if not config.resume:
+        check_free(config.output, force=config.force, inputs=inputs)
     check_options(config)
     device = resolve_device(config.device)
     is_regression = config.task == "regression"
@@ -121,11 +133,16 @@ def run(config: Config) -> int:
     seed_everything(config.seed, verbose=False)
     model, pretrained = make_model(config, classes)
     weights = set_scales(model, splits.train, config, found.source)
-    with new_run(config.output, config, force=config.force, inputs=inputs) as folder:
+    place = (
+        nullcontext(resume_run(config.output, config, common.FREE_OF_FINETUNING))
+        if config.resume
+        else new_run(config.output, config, force=config.force, inputs=inputs, goes_on_after=InterruptedTraining)
+    )
+    with place as folder:
         if config.method == "probe":
             dev, stopped = fit_frozen(config, model, splits, weights, found.source, device), None
         else:
-            dev, stopped = fit(config, model, splits, found.source, folder)
+            dev, stopped = fit(config, model, splits, found.source, folder, pretrained)
         facts: dict[str, Any] = {
             "input": config.input,
             "pretrained": pretrained,
@@ -142,7 +159,7 @@ def run(config: Config) -> int:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in dev.items() if name.startswith("valid_"))
         print(f"{folder}: on dev, which chose it: {shown}; trained on {len(splits.train):,} sequences", file=sys.stderr)
     if stopped is not None:
-        print(f"{stopped.how}; what was best until then is kept in {config.output}", file=sys.stderr)
+        print(f"{stopped.how}; what was best until then is kept, and {stopped.goes_on}", file=sys.stderr)
         return stopped.exit_code
     return 0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,6 +61,12 @@ class Config:
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
     rna: bool = option("read U in the reference as T", False)
     force: bool = option("replace an existing run folder", False)
+    resume: bool = option(
+        "go on from the last good checkpoint of the run folder, on the same kind of device to the same bits", False
+    )
+    checkpoint_every: int | None = option(
+        "steps between checkpoints; when not given, one after each epoch", None, at_least=1
+    )
     head: VariantHeadConfig = option("the head; a probe has no hidden layer", VariantHeadConfig())
     architecture: ModelConfig = option("of a model from scratch", ModelConfig())
     lora: LoraConfig = option("of --method lora", LoraConfig())
@@ -70,6 +77,9 @@ class Config:
 def unread(config: Config) -> Iterator[tuple[str, str]]:
     """Options, and groups of them, that this configuration does not read, and what they count with."""
     yield from common.other_methods(config.method)
+    if config.method == "probe":  # which is not trained in steps
+        for name in ("resume", "checkpoint_every"):
+            yield name, "--method full, head or lora"
     if config.split_by != "column":
         yield "split_column", "--split-by column"
     if config.split_by != "block":
@@ -88,13 +98,15 @@ def run(config: Config) -> int:
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.pretrain import reference_facts
     from genomamba.pipelines.pretrained_start import check_start
-    from genomamba.pipelines.run_folder import check_free, new_run, provenance
+    from genomamba.pipelines.run_folder import check_free, new_run, provenance, resume_run
     from genomamba.pipelines.seen import save_seen
     from genomamba.scoring.metrics import consequence_shares
     from genomamba.tasks.device import resolve_device
+    from genomamba.tasks.stop_signals import InterruptedTraining
 
     inputs = (config.reference, config.input, config.model, config.labels)
-    check_free(config.output, force=config.force, inputs=inputs)
+    if not config.resume:
+        check_free(config.output, force=config.force, inputs=inputs)
     check_start(config)
     device = resolve_device(config.device)
     reference = open_reference(config.reference, rna=config.rna)
@@ -102,11 +114,16 @@ def run(config: Config) -> int:
     seed_everything(config.seed, verbose=False)
     model, pretrained = make_model(config)
     items = splits.items
-    with new_run(config.output, config, force=config.force, inputs=inputs) as folder:
+    place = (
+        nullcontext(resume_run(config.output, config, common.FREE_OF_FINETUNING))
+        if config.resume
+        else new_run(config.output, config, force=config.force, inputs=inputs, goes_on_after=InterruptedTraining)
+    )
+    with place as folder:
         if config.method == "probe":
             auroc = fit_frozen(config, model, items, reference, device)
         else:
-            auroc = fit(config, model, items, reference, folder)
+            auroc = fit(config, model, items, reference, folder, pretrained)
         facts = {
             "reference": reference_facts(reference),
             "input": config.input,

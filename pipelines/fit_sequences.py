@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from genomamba.data.datasets import KeySampler
 from genomamba.data.sequence_splits import SequenceSplits, number
 from genomamba.data.sequences import LabelledSequence
 from genomamba.errors import LabelError
 from genomamba.model.sequence_heads import SequenceModel
-from genomamba.pipelines.fit_loop import VALIDATION_TOKENS, Stopped, fit_task, loader, training_clock
+from genomamba.pipelines.fit_loop import (
+    VALIDATION_TOKENS,
+    Stopped,
+    fit_task,
+    loader,
+    made_with,
+    steps_of,
+    training_clock,
+)
 from genomamba.scoring.sequences import SequenceScorer, stack_ids
 from genomamba.tasks.adaptation import prepare
 from genomamba.tasks.probes import ProbeData, fit_probe
@@ -60,16 +68,20 @@ def targets(model: SequenceModel, items: list[LabelledSequence], source: str) ->
 
 
 def fit(
-    config: Config, model: SequenceModel, splits: SequenceSplits, source: str, folder: Path
+    config: Config,
+    model: SequenceModel,
+    splits: SequenceSplits,
+    source: str,
+    folder: Path,
+    pretrained: dict[str, str] | None,
 ) -> tuple[dict[str, Any], Stopped | None]:
     """Trains the model in place; returns the figures of the dev split that chose the weights.
 
     Raises:
-        StoppedTraining: a signal came before anything was validated.
+        InterruptedTraining: a signal came before anything was validated, or Ctrl-C twice.
     """
     example = stack_ids([item.ids for item in splits.train[:2]])
     finish = prepare(model, config.method, config.lora, lambda adapted: adapted(*example))
-    steps = config.epochs * -(-len(splits.train) // config.batch_size)
     training = TrainingSequences(
         [item.ids for item in splits.train],
         targets(model, splits.train, source),
@@ -82,7 +94,7 @@ def fit(
     task = SequenceTask(
         model,
         config.optimizer,
-        steps,
+        steps_of(config, len(splits.train)),
         smoothing=config.smoothing,
         average=config.average,
         patience=config.patience,
@@ -90,20 +102,29 @@ def fit(
         clock=clock.gone,
         cuda_graph=config.cuda_graph,
     )
-    sampler = KeySampler(len(splits.train), shuffle_seed=config.seed)
     longest = max(item.ids.size for item in splits.dev)
     at_once = max(config.batch_size, VALIDATION_TOKENS // longest)
     stopped = fit_task(
         task,
-        loader(config, dataset=training, batch_size=config.batch_size, sampler=sampler, collate_fn=as_it_is),
+        training,
         loader(config, dataset=validation, batch_size=at_once, collate_fn=as_it_is),
         options=config,
+        examples=len(splits.train),
+        collate=as_it_is,
         clock=clock,
         folder=folder,
         bases_per_step=max(item.ids.size for item in splits.train) * config.batch_size,
+        facts=made_with(pretrained, sequences=_shown(splits)),
     )
     finish()
     return task.best, stopped
+
+
+def _shown(splits: SequenceSplits) -> Iterator[bytes]:
+    """What is trained and validated on, a sequence at a time."""
+    for name in ("train", "dev"):
+        for item in getattr(splits, name):
+            yield f"{name} {item.label} ".encode() + item.ids.tobytes()
 
 
 def fit_frozen(

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from genomamba.data.datasets import KeySampler
 from genomamba.data.track_windows import RandomTrackWindows, TrackTiles, collate_tracks
 from genomamba.data.windows import RandomWindows, tiles
 from genomamba.model.sequence_heads import TokenModel
-from genomamba.pipelines.fit_loop import VALIDATION_TOKENS, Stopped, fit_task, loader, training_clock
+from genomamba.pipelines.fit_loop import (
+    VALIDATION_TOKENS,
+    Stopped,
+    fit_task,
+    loader,
+    made_with,
+    steps_of,
+    training_clock,
+)
 from genomamba.pipelines.track_input import TrackData
 from genomamba.tasks.adaptation import prepare
 from genomamba.tasks.tracks import TrackTask
@@ -18,11 +25,18 @@ if TYPE_CHECKING:
     from genomamba.pipelines.finetune_tracks import Config
 
 
-def fit(config: Config, model: TokenModel, data: TrackData, folder: Path) -> tuple[dict[str, float], Stopped | None]:
+def fit(
+    config: Config,
+    model: TokenModel,
+    data: TrackData,
+    folder: Path,
+    tracks: dict[str, Any],
+    pretrained: dict[str, str] | None,
+) -> tuple[dict[str, float], Stopped | None]:
     """Trains the model in place; returns the figures of the validation that chose the weights.
 
     Raises:
-        StoppedTraining: a signal came before anything was validated.
+        InterruptedTraining: a signal came before anything was validated, or Ctrl-C twice.
     """
     drawn = RandomWindows(
         data.train.regions, config.window, seed=config.seed, both_strands=config.both_strands, pack=False
@@ -37,7 +51,7 @@ def fit(config: Config, model: TokenModel, data: TrackData, folder: Path) -> tup
     task = TrackTask(
         model,
         config.optimizer,
-        config.epochs * -(-windows // config.batch_size),
+        steps_of(config, windows),
         mean=data.train.mean,
         spread=data.train.spread,
         average=config.average,
@@ -46,15 +60,22 @@ def fit(config: Config, model: TokenModel, data: TrackData, folder: Path) -> tup
         clock=clock.gone,
     )
     at_once = max(config.batch_size, VALIDATION_TOKENS // config.window)
-    batches = {"batch_size": config.batch_size, "sampler": KeySampler(windows)}
     stopped = fit_task(
         task,
-        loader(config, dataset=training, collate_fn=collate_tracks, **batches),
+        training,
         loader(config, dataset=validation, collate_fn=collate_tracks, batch_size=at_once),
         options=config,
+        examples=windows,
+        collate=collate_tracks,
+        shuffled=False,  # windows are drawn anew in each epoch
         clock=clock,
         folder=folder,
         bases_per_step=config.window * config.batch_size,
+        facts=made_with(
+            pretrained,
+            reference=[data.reader.reference.fingerprint.encode()],
+            tracks=(f"{name} {each['sha256']}".encode() for name, each in tracks.items()),
+        ),
     )
     finish()
     task.fold()

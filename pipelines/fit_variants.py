@@ -7,23 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning import Callback
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from genomamba.data.datasets import KeySampler
 from genomamba.data.labels import LabelledVariant
 from genomamba.data.reference import Reference
 from genomamba.data.workers import begin_worker
 from genomamba.model.heads import SequencePair, VariantClassifier
+from genomamba.pipelines.fit_loop import loader, made_with, run_steps, steps_of, training_clock
 from genomamba.progress import progress_bar
 from genomamba.tasks.adaptation import prepare
 from genomamba.tasks.probes import ProbeData, fit_probe
-from genomamba.tasks.progress import TrainingProgress
-from genomamba.tasks.stop_signals import StopAtOnce, StopSignals
-from genomamba.tasks.trainer import make_trainer, run_fit
-from genomamba.tasks.training_clock import TrainingClock
 from genomamba.tasks.variants import EveryVariant, TrainingVariants, VariantTask, calibrate, collate_variants
 
 if TYPE_CHECKING:
@@ -32,56 +27,43 @@ if TYPE_CHECKING:
 Items = dict[str, list[LabelledVariant]]
 
 
-def fit(config: Config, model: VariantClassifier, items: Items, reference: Reference, folder: Path) -> float:
+def fit(
+    config: Config,
+    model: VariantClassifier,
+    items: Items,
+    reference: Reference,
+    folder: Path,
+    pretrained: dict[str, str] | None,
+) -> float:
     """Trains the model in place; returns the AUROC of the validation split that chose the weights."""
     every = {name: _every(config, items[name], reference) for name in ("train", "valid")}
     example = collate_variants([every["train"][0]]).pair
     finish = prepare(model, config.method, config.lora, lambda adapted: adapted(example)[0])
     variants, labels = [item.variant for item in items["train"]], [item.label for item in items["train"]]
-    steps = config.epochs * -(-len(labels) // config.batch_size)
-    training = DataLoader(
-        TrainingVariants(reference, variants, labels, config.window, config.seed),
-        batch_size=config.batch_size,
-        sampler=KeySampler(len(labels), shuffle_seed=config.seed),
-        collate_fn=collate_variants,
-        num_workers=config.workers,
-        worker_init_fn=begin_worker,
-        persistent_workers=config.workers > 0,
-    )
-    validation = DataLoader(
-        every["valid"],
-        batch_size=config.batch_size,
-        collate_fn=collate_variants,
-        num_workers=config.workers,
-        worker_init_fn=begin_worker,
-        persistent_workers=config.workers > 0,
-    )
-    clock = TrainingClock(None if config.max_minutes is None else 60 * config.max_minutes)
+    training = TrainingVariants(reference, variants, labels, config.window, config.seed)
+    clock = training_clock(config)
     task = VariantTask(
         model,
         config.optimizer,
-        steps,
+        steps_of(config, len(labels)),
         positive_weight=class_weights(config, labels)[1],
         patience=config.patience,
         frozen=config.method == "head",
         clock=clock.gone,
     )
-    stop = StopSignals()
-    callbacks: list[Callback] = [
-        TrainingProgress("fine-tuning", steps, bases_per_step=2 * config.window * config.batch_size),
-        StopAtOnce(stop),
-        clock,
-    ]
-    trainer = make_trainer(
-        folder,
-        steps=steps,
-        clip=config.optimizer.clip,
-        device=config.device,
-        precision=config.precision,
-        callbacks=callbacks,
+    shown = (f"{name} {item.variant} {item.label}".encode() for name in every for item in items[name])
+    run_steps(
+        task,
+        training,
+        loader(config, dataset=every["valid"], batch_size=config.batch_size, collate_fn=collate_variants),
+        options=config,
+        examples=len(labels),
+        collate=collate_variants,
+        clock=clock,
+        folder=folder,
+        bases_per_step=2 * config.window * config.batch_size,
+        facts=made_with(pretrained, reference=[reference.fingerprint.encode()], variants=shown),
     )
-    with stop:
-        run_fit(trainer, task, training, validation)
     finish()
     return task.best_auroc
 

@@ -23,10 +23,14 @@ class StartOptions(Protocol):
     def method(self) -> Method: ...
     @property
     def architecture(self) -> ModelConfig: ...
+    @property
+    def resume(self) -> bool: ...
+    @property
+    def force(self) -> bool: ...
 
 
 def check_start(options: StartOptions) -> None:
-    """Raises ConfigError where pretrained weights, architecture and method do not go together."""
+    """Raises ConfigError where pretrained weights, architecture, method, --resume and --force do not go together."""
     if options.model is None and options.method != "full":
         raise ConfigError(
             "without a pretrained model there is nothing to keep",
@@ -36,6 +40,8 @@ def check_start(options: StartOptions) -> None:
         )
     if options.model is not None and options.architecture != ModelConfig():
         raise ConfigError("a pretrained model has its own", "leave out -m to train from scratch", field="architecture")
+    if options.resume and options.force:
+        raise ConfigError("--resume keeps the run folder and --force removes it", "give one of them", field="resume")
     options.architecture.check_vocabulary(VOCAB_SIZE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,15 @@ class RunningMean:
             return
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(self._mean, self._weights, 1 - decay)
+
+    def state(self) -> dict[str, Any]:
+        """What a run needs to go on, for `restore`."""
+        return {"steps": self.steps, "mean": self._mean}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`; the model must be on its device."""
+        self.steps = state["steps"]
+        self._mean = [mean.to(weight) for mean, weight in zip(state["mean"], self._weights, strict=bool(state["mean"]))]
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

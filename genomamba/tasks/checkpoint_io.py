@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 PROGRESS = "genomamba_progress"
+SO_FAR = "genomamba_so_far"  # what a task itself has kept of its validations
 _NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", PROGRESS)
 _REMEDY = "give --resume an earlier checkpoint, or train again"
 
@@ -74,7 +75,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             "it holds Python objects besides tensors and plain values, which are never executed",
-            "resume only from checkpoints that `genomamba pretrain` wrote",
+            "resume only from checkpoints that the same command wrote",
             file=path,
         ) from error
     missing = [key for key in _NEEDED if not isinstance(checkpoint, dict) or key not in checkpoint]
@@ -82,7 +83,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     foreign = [key for key in ("hyper_parameters", "datamodule_hyper_parameters") if not missing and key in checkpoint]
     if missing or foreign:
         what = f"it lacks {', '.join(missing)}" if missing else f"it holds {', '.join(foreign)}"
-        raise CheckpointError(f"it is not a checkpoint of `genomamba pretrain`: {what}", _REMEDY, file=path)
+        raise CheckpointError(f"it is not a checkpoint of ours: {what}", _REMEDY, file=path)
     return checkpoint
 
 

@@ -42,7 +42,7 @@ class Checkpoints(Callback):
         every: steps between checkpoints.
         validate_every: steps between validations, the last step being followed by one too; None: never.
         keep: how many of the latest stay, besides the best.
-        monitor: the logged figure whose smallest value is the best.
+        monitor: the logged figure whose smallest value is the best; None where the task itself keeps what was best.
         facts: what a resumed run must agree with, such as the data's fingerprint.
         stop: set by signals.
 
@@ -57,7 +57,7 @@ class Checkpoints(Callback):
         every: int,
         validate_every: int | None,
         keep: int,
-        monitor: str,
+        monitor: str | None,
         facts: Mapping[str, str],
         stop: StopSignals,
     ) -> None:
@@ -93,7 +93,7 @@ class Checkpoints(Callback):
         del checkpoint["loops"]
         checkpoint[PROGRESS] = {
             "step": trainer.global_step,
-            "ended": trainer.global_step == trainer.max_steps,
+            "ended": trainer.global_step == trainer.max_steps or trainer.should_stop,
             "validated": self._position(trainer).validated,
             "figure": self.figure,
             "best": self._best,
@@ -139,7 +139,7 @@ class Checkpoints(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validated_at = trainer.global_step
-        figure = trainer.callback_metrics.get(self.monitor)
+        figure = None if self.monitor is None else trainer.callback_metrics.get(self.monitor)
         self.figure = None if figure is None else float(figure)
         if self.figure is not None and (not self._best or self.figure < self._best[0]):
             self._best = [self.figure, trainer.global_step]

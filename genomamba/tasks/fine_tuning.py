@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from genomamba.tasks.averaging import RunningMean
+from genomamba.tasks.checkpoint_io import SO_FAR
 from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.host_copy import HostCopy
 from genomamba.tasks.metrics_log import LOG_EVERY
@@ -57,6 +58,26 @@ class FineTuning(LightningModule):
         self._mean = RunningMean(model, average) if average else None
         self._best_weights: dict[str, Tensor] = {}
         self._validations = 0
+        self._mean_found: dict[str, Any] | None = None  # of a checkpoint, until the model is on its device
+        self.context = ExitStack()  # while it is open, the weights are those that are validated
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.context.close()  # within a validation, that a signal ends: what goes on is the weights, not their mean
+        checkpoint[SO_FAR] = {
+            "best": self.best,
+            "weights": self._best_weights,
+            "validations": self._validations,
+            "mean": None if self._mean is None else self._mean.state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        found = checkpoint[SO_FAR]
+        self.best, self._best_weights = found["best"], found["weights"]
+        self._validations, self._mean_found = found["validations"], found["mean"]
+
+    def on_fit_start(self) -> None:
+        if self._mean is not None and self._mean_found is not None:
+            self._mean.restore(self._mean_found)
 
     def on_train_batch_start(self, *_: Any) -> None:
         if self.frozen:
@@ -85,7 +106,6 @@ class FineTuning(LightningModule):
             self._mean.update()
 
     def on_validation_epoch_start(self) -> None:
-        self.context = ExitStack()  # while it is open, the weights are those that are validated
         if self._mean is not None:
             self.context.enter_context(self._mean.in_place())
 

@@ -20,6 +20,7 @@ from genomamba.genome.alphabet import Ids
 from genomamba.model.sequence_heads import SequenceModel
 from genomamba.scoring.sequences import stack_ids
 from genomamba.tasks.calibration import best_threshold, fit_temperature
+from genomamba.tasks.checkpoint_io import SO_FAR
 from genomamba.tasks.config import AugmentConfig, OptimizerConfig
 from genomamba.tasks.cuda_graph import GraphedLoss
 from genomamba.tasks.fine_tuning import FineTuning
@@ -153,6 +154,15 @@ class SequenceTask(FineTuning):
         super().__init__(model, optimizer, steps, rows="sequences", **others)
         self.smoothing, self.cuda_graph = smoothing, cuda_graph
         self._graphed: GraphedLoss | None = None
+        self._best_validation: tuple[Tensor, Tensor] | None = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[SO_FAR]["validation"] = self._best_validation
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self._best_validation = checkpoint[SO_FAR]["validation"]
 
     def _loss(self, outputs: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
         if self.model.is_regression:
@@ -162,6 +172,7 @@ class SequenceTask(FineTuning):
         return F.cross_entropy(outputs.float(), target, weights, reduction="none", label_smoothing=smoothing).mean()
 
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         if self.cuda_graph and self.device.type == "cuda" and not self.frozen:
             parts = nn.ModuleList([self.model.backbone, self.model.pool])
             self._graphed = GraphedLoss(lambda ids, _: self.model.features(ids, given_only=True)[0], parts)
@@ -201,6 +212,7 @@ class SequenceTask(FineTuning):
         """Gives the model the best weights, calibrated."""
         super().take_best()
         if not self.model.is_regression:
+            assert self._best_validation is not None
             calibrate_sequences(self.model, *self._best_validation)
 
 

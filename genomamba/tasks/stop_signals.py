@@ -6,8 +6,6 @@ import signal
 from types import FrameType
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
-
 from genomamba.errors import GenoMambaError
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -32,14 +30,6 @@ class AbandonedTraining(InterruptedTraining):
         GenoMambaError.__init__(
             self, "interrupted twice; --resume goes on from the last whole checkpoint, where there is one"
         )
-
-
-class StoppedTraining(GenoMambaError):
-    """A signal stopped a run that keeps no checkpoints; the exit code is 128 + its number."""
-
-    def __init__(self, number: signal.Signals, step: int) -> None:
-        super().__init__(f"stopped by {number.name} after step {step}; nothing was kept")
-        self.exit_code = 128 + number
 
 
 class StopSignals:
@@ -67,23 +57,3 @@ class StopSignals:
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise AbandonedTraining
         self.received = self.received or signal.Signals(number)
-
-
-class StopAtOnce(Callback):
-    """Ends a run without checkpoints at the step, or validation batch, in which a signal came."""
-
-    def __init__(self, stop: StopSignals) -> None:
-        self.stop = stop
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.stop.install()
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        self._look(trainer)
-
-    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        self._look(trainer)
-
-    def _look(self, trainer: Trainer) -> None:
-        if self.stop.received is not None:
-            raise StoppedTraining(self.stop.received, trainer.global_step)

@@ -52,12 +52,12 @@ class TrainingClock(Callback):
         self._at = now
         if trainer.global_step % LOG_EVERY == 0:
             self._log(pl_module)
-        if not isinstance(pl_module, PretrainTask):
-            trainer.should_stop = trainer.should_stop or self.gone() >= 1
-            return
-        pl_module.time_gone = self.gone()
-        # Of several ranks the first one's clock decides, as of the step before.
-        if (pl_module.time_gone if trainer.world_size == 1 else pl_module.agreed[1]) >= 1:
+        gone = self.gone()
+        if isinstance(pl_module, PretrainTask):
+            pl_module.time_gone = gone
+            if trainer.world_size > 1:  # the first one's clock decides, as of the step before
+                gone = pl_module.agreed[1]
+        if gone >= 1:
             end_here(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -22,6 +22,7 @@ from genomamba.data.reference import Reference
 from genomamba.genome.variant import Variant
 from genomamba.model.heads import SequencePair, VariantClassifier
 from genomamba.tasks.calibration import best_threshold
+from genomamba.tasks.checkpoint_io import SO_FAR
 from genomamba.tasks.config import OptimizerConfig
 from genomamba.tasks.host_copy import HostCopy
 from genomamba.tasks.optimizer import make_optimizer
@@ -141,6 +142,17 @@ class VariantTask(LightningModule):
                 self.best_weights[name] = getattr(self.model, name).clone()
         elif self.patience is not None and self._since_best >= self.patience:
             self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[SO_FAR] = {
+            "auroc": self.best_auroc,
+            "weights": self.best_weights,
+            "since": self._since_best,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        found = checkpoint[SO_FAR]
+        self.best_auroc, self.best_weights, self._since_best = found["auroc"], found["weights"], found["since"]
 
     def on_train_end(self) -> None:
         self.model.load_state_dict(self.best_weights)
