@@ -106,7 +106,14 @@ def run(config: Config) -> int:
     from genomamba.data.sequences import class_names
     from genomamba.model.folder import save_model
     from genomamba.pipelines.fit_sequences import fit, fit_frozen, set_scales
-    from genomamba.pipelines.run_folder import check_free, new_run, provenance, resume_run
+    from genomamba.pipelines.run_folder import (
+        check_free,
+        drop_checkpoints,
+        is_finished,
+        new_run,
+        provenance,
+        resume_run,
+    )
     from genomamba.pipelines.seen import save_seen
     from genomamba.pipelines.sequence_input import in_their_splits, load_sequences
     from genomamba.tasks.device import resolve_device
@@ -139,6 +146,9 @@ def run(config: Config) -> int:
         else new_run(config.output, config, force=config.force, inputs=inputs, goes_on_after=InterruptedTraining)
     )
     with place as folder:
+        if config.resume and is_finished(folder):
+            print(f"{folder}: the run is finished", file=sys.stderr)
+            return 0
         if config.method == "probe":
             dev, stopped = fit_frozen(config, model, splits, weights, found.source, device), None
         else:
@@ -156,6 +166,8 @@ def run(config: Config) -> int:
         }
         save_seen(folder, sequence_keys([*splits.train, *splits.dev]))
         save_model(model, folder, card=card(config, facts), provenance=provenance(config, **facts))
+        if stopped is None:
+            drop_checkpoints(folder)
         shown = ", ".join(f"{name} {value:.4f}" for name, value in dev.items() if name.startswith("valid_"))
         print(f"{folder}: on dev, which chose it: {shown}; trained on {len(splits.train):,} sequences", file=sys.stderr)
     if stopped is not None:

@@ -98,7 +98,14 @@ def run(config: Config) -> int:
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.pretrain import reference_facts
     from genomamba.pipelines.pretrained_start import check_start
-    from genomamba.pipelines.run_folder import check_free, new_run, provenance, resume_run
+    from genomamba.pipelines.run_folder import (
+        check_free,
+        drop_checkpoints,
+        is_finished,
+        new_run,
+        provenance,
+        resume_run,
+    )
     from genomamba.pipelines.seen import save_seen
     from genomamba.scoring.metrics import consequence_shares
     from genomamba.tasks.device import resolve_device
@@ -120,6 +127,9 @@ def run(config: Config) -> int:
         else new_run(config.output, config, force=config.force, inputs=inputs, goes_on_after=InterruptedTraining)
     )
     with place as folder:
+        if config.resume and is_finished(folder):
+            print(f"{folder}: the run is finished", file=sys.stderr)
+            return 0
         if config.method == "probe":
             auroc = fit_frozen(config, model, items, reference, device)
         else:
@@ -142,6 +152,7 @@ def run(config: Config) -> int:
         }
         save_seen(folder, np.unique(window_keys([*items["train"], *items["valid"]], reference, config.window)))
         save_model(model, folder, card=card(config, facts, model), provenance=provenance(config, **facts))
+        drop_checkpoints(folder)
         print(
             f"{folder}: AUROC {auroc:.3f} on {', '.join(splits.groups['valid'])}, which chose it; "
             f"trained on {len(items['train']):,} variants",

@@ -18,17 +18,17 @@ from genomamba.tasks.config import OptimizerConfig
 
 #: options of `pretrain` that have no say in memory and speed, or of which every value is tried; a preset names them too
 ONLY_IN_FILES = frozenset(
-    """reference regions edge contig_aliases valid test valid_bed test_bed valid_blocks block_size leak_check mixture
-    max_n_frac stride jitter first_window short_share accumulate steps max_minutes validate_every both_strands
-    softmask_weight seed workers cuda_graph activation_checkpointing rna masking resume checkpoint_every keep write
-    also_log step_log strategy optimizer""".split()
+    """edge contig_aliases valid test valid_blocks block_size leak_check mixture max_n_frac stride jitter first_window
+    short_share accumulate steps max_minutes validate_every both_strands softmask_weight seed workers cuda_graph
+    activation_checkpointing rna masking resume checkpoint_every keep write also_log step_log strategy
+    optimizer""".split()
 )
 COLUMNS = ("accumulate", "activation_checkpointing", "peak_GiB", "Mbp_per_s", "fits")
 
 
 @dataclass(frozen=True)
 class Config(pretrain.Config):
-    # a preset may name files that are not there
+    # the data need not be there, nor be taken out of a command line of `pretrain`
     reference: list[str] = option("not looked at", [], short="-r")
     regions: str | None = option("not looked at", None)
     valid_bed: str | None = option("not looked at", None)

@@ -17,6 +17,7 @@ import yaml
 from genomamba import __version__
 from genomamba.errors import ConfigError, OutputError
 from genomamba.files import whole_file
+from genomamba.model.folder_files import WEIGHTS
 from genomamba.pipelines.option_values import defaults, flat
 
 CONFIG, METRICS = "run.yaml", "metrics.csv"
@@ -66,11 +67,25 @@ def new_run(
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def is_finished(path: Path) -> bool:
+    """Whether a run that keeps no checkpoints once it is done is done."""
+    return (path / WEIGHTS).is_file() and not _can_go_on(path)
+
+
+def drop_checkpoints(path: Path) -> None:
+    """Of a run that is done."""
+    shutil.rmtree(_checkpoints(path), ignore_errors=True)
+
+
 def _can_go_on(path: Path) -> bool:
+    checkpoints = _checkpoints(path)
+    return checkpoints.is_dir() and any(checkpoints.iterdir())
+
+
+def _checkpoints(path: Path) -> Path:
     from genomamba.tasks.checkpoints import FOLDER
 
-    checkpoints = path / FOLDER
-    return checkpoints.is_dir() and any(checkpoints.iterdir())
+    return path / FOLDER
 
 
 def _begin(path: Path, config: Any) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -151,8 +150,31 @@ def test_a_finished_run_resumed_is_the_same_run(
     assert run_cli(*words).code == 0
     done = results(tmp_path / "run")
     result = run_cli(*words, "--resume")
-    assert result.code == 0, result.err
+    assert (result.code, result.err.splitlines()[-1]) == (0, f"{tmp_path / 'run'}: the run is finished")
     assert results(tmp_path / "run") == done
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("more", [(), ("--patience", 1, "--optimizer.lr", "1e-6"), ("--max-minutes", 1e-6)])
+def test_a_run_killed_at_its_very_end_is_the_same_run(
+    kind: str, more: Words, given: dict[str, Words], run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its last checkpoint, before its model is written."""
+    words = (*given[kind], *more)
+    assert run_cli(*words, "-o", tmp_path / "whole").code == 0
+
+    def killed(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("genomamba.model.folder.save_model", killed)
+        assert run_cli(*words, "-o", tmp_path / "run").code == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(TASKS[kind], "training_step", killed)  # there is none to take
+        result = run_cli(*words, "-o", tmp_path / "run", "--resume")
+    assert result.code == 0, result.err
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
 
 
 def test_updates_of_low_rank_go_on(
@@ -175,11 +197,16 @@ def test_updates_of_low_rank_go_on(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_cannot_go_on_is_refused(
-    kind: str, given: dict[str, Words], whole: dict[str, Path], run_cli: RunCli, tmp_path: Path
+    kind: str, given: dict[str, Words], run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Path(shutil.copytree(whole[kind], tmp_path / "run"))
+    run = tmp_path / "run"
+    words = [*given[kind], "-o", run]
+    with monkeypatch.context() as patch:
+        act = on_call(TASKS[kind].training_step, 1, lambda: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(TASKS[kind], "training_step", act)
+        assert run_cli(*words).code == 128 + signal.SIGTERM
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    words = [*given[kind], "-o", run, "--resume"]
+    words.append("--resume")
     source = Path(str(words[words.index("-i") + 1]))
     kept = source.read_bytes()
     try:
@@ -191,16 +218,12 @@ def test_what_cannot_go_on_is_refused(
     assert other.code == 2
     assert f".ckpt: {kind}=" in other.err
     assert "it was made with" in other.err
-    for more, words_of_error in (
+    for more, told in (
         (("--seed", 6), "seed=6: the run began with 5"),
         (("--force",), "resume: --resume keeps the run folder and --force removes it"),
+        (("-m", "shipped", "--method", "probe"), "resume=True: it counts only with --method full, head or lora"),
     ):
         refused = run_cli(*words, *more)
         assert refused.code == 2
-        assert words_of_error in refused.err
-    probe = run_cli(*words, "-m", "shipped", "--method", "probe")
-    assert (probe.code, probe.err.partition(";")[0]) == (
-        2,
-        "resume=True: it counts only with --method full, head or lora",
-    )
+        assert told in refused.err
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

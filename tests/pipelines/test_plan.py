@@ -79,7 +79,7 @@ def test_other_models_are_not_guessed_at(run_cli: RunCli) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("--write", "best"), ("--steps=7",), ("-@", 2), ("-@2",), ("-r", "genome.fa"), ("--optimizer.lr", 0.1)],
+    [("--write", "best"), ("--steps=7",), ("-@", 2), ("-@2",), ("--optimizer.lr", 0.1)],
 )
 def test_what_has_no_say_is_refused_but_in_a_file(run_cli: RunCli, tmp_path: Path, words: tuple[object, ...]) -> None:
     result = run_cli("plan", *MODEL, *words)
