@@ -176,7 +176,9 @@ class RunBatches(Sampler[list[SampleKey]]):
         start: the first batch wanted.
     """
 
-    def __init__(self, size: int, batch_size: int, epochs: int, *, shuffle_seed: int | None = None, start: int = 0) -> None:
+    def __init__(
+        self, size: int, batch_size: int, epochs: int, *, shuffle_seed: int | None = None, start: int = 0
+    ) -> None:
         self.batch_size, self.start = batch_size, start
         self.per_epoch = -(-size // batch_size)
         self.total = epochs * self.per_epoch

@@ -20,6 +20,18 @@ JSON = (".json",)
 FREE_OF_FINETUNING = frozenset({"output", "workers", "device", "force", "resume", "checkpoint_every"})
 
 
+def resume_training() -> Any:
+    """``--resume`` of fine-tuning."""
+    return option(
+        "go on from the last good checkpoint of the run folder, on the same kind of device to the same bits", False
+    )
+
+
+def checkpoint_every() -> Any:
+    """``--checkpoint-every`` of fine-tuning."""
+    return option("steps between checkpoints; when not given, one after each epoch", None, at_least=1)
+
+
 def model_or_shipped(what: str, reads: Reads) -> Any:
     """``-m``; the model that ships when not given."""
     return option(f"{what}; {WHEN_NOT_GIVEN}", SHIPPED, short="-m", reads=reads)

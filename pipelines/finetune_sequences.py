@@ -67,12 +67,8 @@ class Config:
     cuda_graph: bool = option("on a GPU, replay steps on sequences of one length as CUDA graphs", False)
     rna: bool = option("read U as T", False)
     force: bool = option("replace an existing run folder", False)
-    resume: bool = option(
-        "go on from the last good checkpoint of the run folder, on the same kind of device to the same bits", False
-    )
-    checkpoint_every: int | None = option(
-        "steps between checkpoints; when not given, one after each epoch", None, at_least=1
-    )
+    resume: bool = common.resume_training()
+    checkpoint_every: int | None = common.checkpoint_every()
     head: SequenceHeadConfig = option("the head", SequenceHeadConfig())
     architecture: ModelConfig = option("of a model from scratch", ModelConfig())
     lora: LoraConfig = option("of --method lora", LoraConfig())
@@ -171,7 +167,7 @@ def run(config: Config) -> int:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in dev.items() if name.startswith("valid_"))
         print(f"{folder}: on dev, which chose it: {shown}; trained on {len(splits.train):,} sequences", file=sys.stderr)
     if stopped is not None:
-        print(f"{stopped.how}; what was best until then is kept, and {stopped.goes_on}", file=sys.stderr)
+        print(stopped.told, file=sys.stderr)
         return stopped.exit_code
     return 0
 

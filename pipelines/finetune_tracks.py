@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,6 +72,8 @@ class Config:
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
     rna: bool = option("read U in the reference as T", False)
     force: bool = option("replace an existing run folder", False)
+    resume: bool = common.resume_training()
+    checkpoint_every: int | None = common.checkpoint_every()
     architecture: ModelConfig = option("of a model from scratch", ModelConfig())
     lora: LoraConfig = option("of --method lora", LoraConfig())
     optimizer: OptimizerConfig = option("AdamW or Muon, and the schedule", OptimizerConfig(lr=1e-3))
@@ -101,13 +104,22 @@ def run(config: Config) -> int:
     from genomamba.pipelines.pretrain import reference_facts
     from genomamba.pipelines.pretrained_start import check_start
     from genomamba.pipelines.printed_tables import print_tables
-    from genomamba.pipelines.run_folder import check_free, new_run, provenance
+    from genomamba.pipelines.run_folder import (
+        check_free,
+        drop_checkpoints,
+        is_finished,
+        new_run,
+        provenance,
+        resume_run,
+    )
     from genomamba.pipelines.track_input import load_tracks, say_tracks
     from genomamba.pipelines.track_measures import figures_table, measure
     from genomamba.tasks.device import resolve_device
+    from genomamba.tasks.stop_signals import InterruptedTraining
 
     inputs = (config.reference, config.model, config.regions, config.valid_bed, config.test_bed, *files.values())
-    check_free(config.output, force=config.force, inputs=inputs)
+    if not config.resume:
+        check_free(config.output, force=config.force, inputs=inputs)
     check_start(config)
     device = resolve_device(config.device)
     data = load_tracks(config, open_reference(config.reference, rna=config.rna), files)
@@ -115,8 +127,16 @@ def run(config: Config) -> int:
     tracks = data.facts()  # of the files as they are now
     seed_everything(config.seed, verbose=False)
     model, pretrained = make_model(config, list(files))
-    with new_run(config.output, config, force=config.force, inputs=inputs) as folder:
-        best, stopped = fit(config, model, data, folder)
+    place = (
+        nullcontext(resume_run(config.output, config, common.FREE_OF_FINETUNING))
+        if config.resume
+        else new_run(config.output, config, force=config.force, inputs=inputs, goes_on_after=InterruptedTraining)
+    )
+    with place as folder:
+        if config.resume and is_finished(folder):
+            print(f"{folder}: the run is finished", file=sys.stderr)
+            return 0
+        best, stopped = fit(config, model, data, folder, tracks, pretrained)
         figures = measure(model, data.reader, data.held_out, mean=data.train.mean, window=config.window, device=device)
         facts: dict[str, Any] = {
             "reference": reference_facts(data.reader.reference),
@@ -134,6 +154,8 @@ def run(config: Config) -> int:
         }
         write_regions(folder, data.train.regions, data.held_out["valid"])
         save_model(model, folder, card=card(config, facts), provenance=provenance(config, **facts))
+        if stopped is None:
+            drop_checkpoints(folder)
         print(
             f"{folder}: trained on {data.train.bases:,} bases, chosen after {best['step']:,} steps by a validation "
             f"loss of {best['valid_loss']:.4f}",
@@ -141,7 +163,7 @@ def run(config: Config) -> int:
         )
     print_tables([figures_table(figures, config.loss)])
     if stopped is not None:
-        print(f"{stopped.how}; what was best until then is kept in {config.output}", file=sys.stderr)
+        print(stopped.told, file=sys.stderr)
         return stopped.exit_code
     return 0
 

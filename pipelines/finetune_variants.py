@@ -61,12 +61,8 @@ class Config:
     precision: Precision = option("32-true, or bf16-mixed with fp32 master weights", "32-true")
     rna: bool = option("read U in the reference as T", False)
     force: bool = option("replace an existing run folder", False)
-    resume: bool = option(
-        "go on from the last good checkpoint of the run folder, on the same kind of device to the same bits", False
-    )
-    checkpoint_every: int | None = option(
-        "steps between checkpoints; when not given, one after each epoch", None, at_least=1
-    )
+    resume: bool = common.resume_training()
+    checkpoint_every: int | None = common.checkpoint_every()
     head: VariantHeadConfig = option("the head; a probe has no hidden layer", VariantHeadConfig())
     architecture: ModelConfig = option("of a model from scratch", ModelConfig())
     lora: LoraConfig = option("of --method lora", LoraConfig())

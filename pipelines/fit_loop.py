@@ -132,9 +132,7 @@ def run_steps(
     steps = start if found is not None and found.ended else total
     # After the last step nothing is read, but Lightning complains of a loader without a batch.
     order = options.seed if shuffled else None
-    batches = RunBatches(
-        examples, options.batch_size, options.epochs, shuffle_seed=order, start=min(start, total - 1)
-    )
+    batches = RunBatches(examples, options.batch_size, options.epochs, shuffle_seed=order, start=min(start, total - 1))
     stop = StopSignals()
     checkpoints = Checkpoints(
         folder,
