@@ -7,13 +7,33 @@ themselves, which are few in training: the same shapes come again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 _MOST = 1024  # compiled kernels that are known by their arguments; one that meets more lengths begins anew
 _ALIGNED = 16  # bytes; what Triton asks of a pointer
+_PLAIN = {Tensor, torch.nn.Parameter, bool, type(None)}
+
+
+def is_traced(given: Iterable[object]) -> bool:
+    """Whether someone must see an operator, not what it does.
+
+    That is a compiler, a mode, a transform, a batch of gradients, or a tensor of a kind of its own among ``given``.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or is_in_torch_dispatch_mode()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or any(
+            type(each) not in _PLAIN or (isinstance(each, Tensor) and torch._C._functorch.is_legacy_batchedtensor(each))
+            for each in given
+        )
+    )
 
 
 class Kernel:

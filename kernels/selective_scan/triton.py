@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from genomamba.errors import KernelUnavailableError
+from genomamba.kernels.launching import is_traced
 
 if importlib.util.find_spec("triton") is None:
     raise KernelUnavailableError(
@@ -49,24 +49,11 @@ def selective_scan_triton(
     """
     check_runnable(u, A.shape[1], dt, A, B, C, z, initial_state)
     given = Inputs(u, dt, A, B, C, D, z, dt_bias, initial_state, reset, dt_softplus, reverse)
-    if _is_traced(given) or u.numel() == 0:
+    if is_traced(given) or u.numel() == 0:
         return _scan(*given)[:2]
     if not torch.is_grad_enabled():
         return scan_forward(given, keep=False)[:2]
-    return _Straight.apply(*given)
-
-
-def _is_traced(given: Inputs) -> bool:
-    """Whether someone must see an operator: a compiler, a mode, a transform, or a tensor of a kind of its own."""
-    return (
-        torch.compiler.is_compiling()
-        or is_in_torch_dispatch_mode()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or any(type(each) not in _PLAIN for each in given)
-    )
-
-
-_PLAIN = {Tensor, torch.nn.Parameter, bool, type(None)}
+    return _EagerScan.apply(*given)
 
 
 def check_runnable(u: Tensor, states: int, *others: Tensor | None) -> None:
@@ -222,7 +209,7 @@ _scan.register_autograd(_backward, setup_context=_save_for_backward)
 _scan_backward.register_autograd(_no_second_backward)
 
 
-class _Straight(torch.autograd.Function):
+class _EagerScan(torch.autograd.Function):
     """What the operators do, without them. A backward that is to be differentiated itself is theirs to refuse."""
 
     @staticmethod
@@ -235,7 +222,7 @@ class _Straight(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, d_final: Tensor | None) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or is_traced((dy, d_final)):
             return _backward(ctx, dy, d_final, None)
         entering, *tensors = ctx.saved_tensors
         given = Inputs(*tensors, ctx.dt_softplus, ctx.reverse)

@@ -83,10 +83,10 @@ def scan_backward(
         chunk, n_chunks = cut.chunk, cut.n_chunks
         cores = torch.cuda.get_device_properties(u.device).multi_processor_count if u.is_cuda else None
         most = slab_chunks(cut, batch, channels, scratch or scratch_bytes(cut, u.numel() * u.element_size()), cores)
-    carry, part_A, of_channels = _zeros(
-        u, (batch, padded, lanes), (batch, most, padded, lanes), (2, batch, most, channels)
+    of_channels = (batch, most, channels)
+    carry, part_A, part_skip, part_bias = _zeros(
+        u, (batch, padded, lanes), (batch, most, padded, lanes), of_channels, of_channels
     )
-    part_skip, part_bias = of_channels
     if d_final is not None:
         if reset is not None and reverse:
             d_final = d_final.masked_fill(reset[:, 0, None, None], 0.0)
@@ -163,8 +163,7 @@ def scan_backward(
     d_initial = None
     if initial_state is not None:
         d_initial = carry.flatten(1)[:, inverse].view_as(carry)[:, :states, :channels].transpose(1, 2)
-    dD, d_bias = of_channels.sum((1, 2))
-    return Sums(dA, dD, d_bias, d_initial)
+    return Sums(dA, part_skip.sum((0, 1)), part_bias.sum((0, 1)), d_initial)
 
 
 def _zeros(like: Tensor, *shapes: tuple[int, ...]) -> list[Tensor]:

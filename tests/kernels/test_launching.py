@@ -3,6 +3,8 @@ tests on a GPU launch them often enough to go this way."""
 
 from __future__ import annotations
 
+import inspect
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -95,3 +97,24 @@ def test_constants_stand_last() -> None:
     kernel = Kernel(Jit("x", "WIDE", "length"))
     with pytest.raises(TypeError, match="noted: constants stand among its other parameters"):
         kernel.launch((1,), (torch.zeros(8),), (8,), WIDE=4)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "selective_scan.triton_forward",
+        "selective_scan.triton_rebuild",
+        "selective_scan.triton_gradient",
+        "rms_norm.triton_kernels",
+        "causal_conv1d.triton_kernels",
+    ],
+)
+def test_every_kernel_has_its_parameters_in_this_order(module: str) -> None:
+    pytest.importorskip("triton")
+    kernels = [each for each in vars(import_module(f"genomamba.kernels.{module}")).values() if isinstance(each, Kernel)]
+    assert kernels
+    for kernel in kernels:
+        parameters = inspect.signature(kernel.jit.fn).parameters.values()
+        constant = [parameter.annotation == "tl.constexpr" for parameter in parameters]
+        assert constant == sorted(constant)
+        assert all(parameter.default is inspect.Parameter.empty for parameter in parameters)

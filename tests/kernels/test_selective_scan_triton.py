@@ -341,24 +341,41 @@ def test_replays_as_a_graph_and_checkpoints() -> None:
 
 @pytest.mark.parametrize("kept", [("z", "D", "dt_bias", "initial_state"), ()])
 @pytest.mark.parametrize("asked", [("y", "final"), ("y",), ("final",)])
-def test_the_operator_gives_the_bits_of_the_straight_way(kept: tuple[str, ...], asked: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_operator_gives_the_bits_of_the_eager_way(
+    kept: tuple[str, ...], asked: tuple[str, ...], reverse: bool
+) -> None:
     from genomamba.kernels.selective_scan.triton import _scan, selective_scan_triton
 
     values = values_in(case(9, 8, 4, 2, "zDbsh")[0], torch.float32)
+    reset = marks(2, 9).to(DEVICE) if reverse else None
     names = ("u", "dt", "A", "B", "C", "D", "z", "dt_bias")
-    found = []
+    found, ways = [], []
     for way in (_scan, selective_scan_triton):
         own = {n: v.clone().requires_grad_() for n, v in values.items() if n in (*names[:5], *kept)}
-        inputs = (*[own.get(n) for n in names], True, own.get("initial_state"), None, False)
+        inputs = (*[own.get(n) for n in names], True, own.get("initial_state"), reset, reverse)
         if way is _scan:  # the operator has the flags last
             inputs = (*inputs[:8], *inputs[9:11], inputs[8], inputs[11])
         outputs = dict(zip(("y", "final"), way(*inputs)[:2], strict=True))
+        ways.append(type(outputs["y"].grad_fn).__name__)
         gradients = torch.autograd.grad(
             sum(outputs[n].square().sum() for n in asked), list(own.values()), allow_unused=True
         )
         found.append([*outputs.values(), *gradients])
+    assert ways[1] == "_EagerScanBackward" != ways[0]
     for first, second in zip(*found, strict=True):
         if first is None or second is None:
             assert all(each is None or not each.any() for each in (first, second))
         else:
             assert torch.equal(first, second)
+
+
+def test_gradients_come_in_batches() -> None:
+    """Of which an operator alone knows what to do."""
+    values = values_in(case(5, 8, 4, 1, "zDbs")[0], torch.float32)
+    u = values.pop("u").requires_grad_()
+    y, _ = scan(values | {"u": u}, dt_softplus=True, impl="triton")
+    directions = torch.randn(3, *y.shape, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    (batched,) = torch.autograd.grad(y, u, directions, is_grads_batched=True, retain_graph=True)
+    one_by_one = [torch.autograd.grad(y, u, each, retain_graph=True)[0] for each in directions]
+    torch.testing.assert_close(batched, torch.stack(one_by_one))
