@@ -191,7 +191,7 @@ def _refuse(leaking: list[tuple[LabelledSequence, LabelledSequence]], source: st
     raise LabelError(
         f"{first.split or 'train'} (line {first.line}) and {second.split or 'train'} (line {second.line}) hold {what}; "
         f"{len(leaking)} sequences are concerned",
-        "pass --leaks drop to leave them out of training, or correct the splits",
+        "pass --leaks drop to leave them out of training and dev, or correct the splits",
         file=source,
         field="split",
     )

@@ -21,6 +21,7 @@ from genomamba.model.folder_files import WEIGHTS
 from genomamba.pipelines.option_values import defaults, flat
 
 CONFIG, METRICS = "run.yaml", "metrics.csv"
+CHECKPOINTS = "checkpoints"  # as `tasks.checkpoints` calls them, whose module takes seconds to import
 _VERSIONS = ("torch", "lightning", "numpy", "numba", "scikit-learn", "pysam")
 
 
@@ -160,6 +161,12 @@ def check_free(folder: str, *, force: bool, inputs: Sequence[str | None] = ()) -
     if not path.is_dir() or not any(path.iterdir()):
         return
     if not force:
+        if any((path / CHECKPOINTS).glob("*.ckpt")) and not (path / WEIGHTS).is_file():
+            raise OutputError(
+                "an unfinished run left its checkpoints here",
+                "go on with --resume, or begin anew with --force",
+                file=folder,
+            )
         raise OutputError(
             "the folder exists and is not empty", "choose another -o, or pass --force to replace it", file=folder
         )

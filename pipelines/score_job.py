@@ -65,6 +65,7 @@ def write_scores(job: Job, shards: Shards | None) -> Counter[Status]:
         model=model_name(config.model),
         weights=weights_fingerprint(config.model),
         window=job.scorer.window,
+        step=job.scorer.step,
         distances=config.distances,
         force=config.force or config.resume,  # what may not be replaced was refused at the start
         folder=shards.folder if shards else None,

@@ -67,6 +67,7 @@ def open_output(
     model: str,
     weights: str,
     window: int,
+    step: int,
     distances: bool,
     force: bool,
     folder: Path | None,
@@ -80,6 +81,7 @@ def open_output(
         model: its name in the output.
         weights: their SHA-256.
         window: its window.
+        step: of the windows' middles.
         distances: whether to write `DISTANCES` too.
         force: whether to replace what is there.
         folder: see `VcfWriter`.
@@ -88,7 +90,7 @@ def open_output(
     if table_format(path) is not None:
         return ScoreTable(path, columns, model=model, force=force, folder=folder)
     lines = [
-        f"##genomamba=<ID={model},Version={__version__},Window={window},Weights={weights}>",
+        f"##genomamba=<ID={model},Version={__version__},Window={window},Step={step},Weights={weights}>",
         '##INFO=<ID=GENOMAMBA,Number=A,Type=String,Description="ALLELE|MODEL|LLR|PROB|STATUS of each ALT">',
         *(f'##INFO=<ID={c.key},Number=A,Type=Float,Description="{c.description}">' for c in columns),
     ]

@@ -44,7 +44,7 @@ class TrainingProgress(Callback):
         ]
         total = trainer.max_steps if trainer.max_steps > 0 else self.total_steps
         self._bar.update(
-            self._task, total=total, completed=trainer.global_step, note=" ".join([f"{rate:.2f} Mbp/s", *figures])
+            self._task, total=total, completed=trainer.global_step, note=" ".join([f"{rate:.3g} Mbp/s", *figures])
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -67,7 +67,7 @@ def test_a_leak_is_refused_with_both_rows_and_the_count() -> None:
         split_sequences(LEAKY, leaks="refuse", dev_share=0.1, seed=0)
     assert str(caught.value) == (
         "t.csv: split: dev (line 4) and test (line 5) hold the same sequence; 3 sequences are concerned; "
-        "pass --leaks drop to leave them out of training, or correct the splits"
+        "pass --leaks drop to leave them out of training and dev, or correct the splits"
     )
     only = sequences(("AAAA", "x", "train"), ("TTTT", "x", "test"))
     with pytest.raises(LabelError, match="hold a sequence and its reverse complement; 1 sequences"):

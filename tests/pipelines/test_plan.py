@@ -140,10 +140,12 @@ def test_a_container_has_no_more_than_its_limit(
     assert memory_check.free_bytes(torch.device("cpu")) == (expected or installed)
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_what_does_not_fit_is_refused_with_what_does(
-    run_cli: RunCli, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: str, run_cli: RunCli, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = "--model.d_model 32 --model.n_layer 2 --window 256 --batch-size 8 --steps 1 --device cpu".split()
+    small += ["--precision", precision]
     given = ("pretrain", "-r", world.reference, "-o", tmp_path / "run", *small)
     monkeypatch.setattr(memory_check, "free_bytes", lambda device: 6 * MIB)
     result = run_cli(*given)

@@ -92,6 +92,10 @@ def test_killed_twice_and_resumed_twice(workers: int, whole: Run, reference: Pat
     assert run.signal_after(dice.randint(1, 5), signal.SIGKILL) == -signal.SIGKILL
     # Resumed with the other number of workers, and killed across the epoch's end.
     assert run.signal_after(dice.randint(7, 11), signal.SIGKILL, "--resume", "-@", 2 - workers) == -signal.SIGKILL
+    assert run.finish() == 2
+    assert "an unfinished run left its checkpoints here; go on with --resume, or begin anew with --force" in (
+        run.log.read_text()
+    )
     unfinished = run.folder / "checkpoints" / ".step-000000099.ckpt.x.tmp"
     unfinished.write_bytes(b"of a save that was killed")
     assert run.finish("--resume") == 0, run.log.read_text()

@@ -240,7 +240,7 @@ def test_what_splits_share_is_refused_or_dropped_with_its_count(run_cli: RunCli,
     first, second = made.index(test) + 2, len(made) + 2
     assert refused.err == (
         f"{table}: split: test (line {first}) and train (line {second}) hold a sequence and its reverse complement; "
-        "1 sequences are concerned; pass --leaks drop to leave them out of training, or correct the splits\n"
+        "1 sequences are concerned; pass --leaks drop to leave them out of training and dev, or correct the splits\n"
     )
     assert not (tmp_path / "m").exists()
     dropped = run_cli(*words, "--leaks", "drop")

@@ -57,7 +57,7 @@ def test_scores_name_the_model_its_version_and_its_weights(world: World, run_cli
     result = run_cli("score", "-r", world.reference, "-i", world.labelled, "--window", 64, "-o", "-")
     assert result.code == 0, result.err
     weights = weights_fingerprint(FOLDER)
-    header = f"##genomamba=<ID={FOLDER.name},Version={__version__},Window=64,Weights={weights}>"
+    header = f"##genomamba=<ID={FOLDER.name},Version={__version__},Window=64,Step=4,Weights={weights}>"
     assert header in result.out.splitlines()
     records = [line for line in result.out.splitlines() if not line.startswith("#")]
     assert len(records) == 160
