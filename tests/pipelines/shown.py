@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ PAGES = [
     ROOT / "data" / "example" / "README.md",
     SHIPPED,
 ]
+# In an environment of its own, where `make test` puts it, unless it is on PATH.
+SNAKEMAKE = shutil.which("snakemake") or shutil.which("snakemake", path=str(Path(sys.prefix) / "snakemake" / "bin"))
 # What of the code within sentences is a command: one of these with words behind it.
 PROGRAMS = "genomamba python make snakemake cat bcftools bgzip tabix pytest conda pip git nice torchrun".split()
 INLINE = re.compile(rf"(?:{'|'.join(PROGRAMS)}) \S.*")

@@ -12,14 +12,13 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 import yaml
+from shown import SNAKEMAKE
 
 import genomamba.pipelines
 from genomamba.data.example import example_path
 from genomamba.data.vcf import VcfReader
 
 SNAKEFILE = Path(genomamba.pipelines.__file__).parent / "workflow" / "Snakefile"
-OWN = Path(sys.prefix) / "snakemake" / "bin" / "snakemake"  # `make test` installs it there
-SNAKEMAKE = shutil.which("snakemake") or (OWN if OWN.is_file() else None)
 SMALL_MODEL = "--model.d_model 8 --model.n_layer 1 --model.d_state 2 --device cpu"
 
 
@@ -52,7 +51,7 @@ def test_from_the_bundled_data_to_scored_files(tmp_path: Path) -> None:
         "score": "--device cpu --shard-size 40",
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
-    command = [str(SNAKEMAKE), "-s", str(SNAKEFILE), "--configfile", "mine.yaml", "--cores", "1", "--quiet", "all"]
+    command = [SNAKEMAKE, "-s", str(SNAKEFILE), "--configfile", "mine.yaml", "--cores", "1", "--quiet", "all"]
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(genomamba.__file__).parents[1]),
