@@ -62,11 +62,6 @@ class BigWig:
             self._names[meant] = name
 
     @property
-    def contigs(self) -> set[str]:
-        """The reference's names of those contigs that the file knows."""
-        return set(self._names)
-
-    @property
     def fingerprint(self) -> str:
         """The file's SHA-256, as `sha256sum` prints it."""
         with open(self.path, "rb") as file:

@@ -187,7 +187,7 @@ def sequence_scorer(config: Config, model: SequenceModel, ids: Ids, device: torc
         known = ", ".join(model.classes) or "none, for it gives values"
         raise ConfigError("the model has no such class", f"it has {known}", field="target", value=config.target)
     if model.is_regression:
-        score = partial(sequence_mutagenesis, scorer, ids, None)
+        score = partial(sequence_mutagenesis, scorer, ids, None, config.batch_size)
         return Scorer(score, 1, "change_of_value", "change of the value", "mean loss of the value", True)
     if config.target is not None:
         target = model.classes.index(config.target)
@@ -197,7 +197,7 @@ def sequence_scorer(config: Config, model: SequenceModel, ids: Ids, device: torc
         target = int(np.argmax(scorer.answers([ids])[0]))
     name = model.classes[target]
     log_odds = f"log-odds of {name}, nats"
-    score = partial(sequence_mutagenesis, scorer, ids, target)
+    score = partial(sequence_mutagenesis, scorer, ids, target, config.batch_size)
     column = f"change_of_log_odds_nats_{name}"
     return Scorer(score, 1, column, f"change of {log_odds}", f"mean loss of {log_odds}", True)
 

@@ -54,6 +54,7 @@ GROUPS = {"finetune": "adapt a pretrained model", "evaluate": "measure a model"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 done, 1 a fault of ours, 2 the user can correct it."""
+    _open_what_was_closed()
     try:
         return _told(list(sys.argv[1:] if argv is None else argv))
     except BrokenPipeError:  # the reader of stdout has gone, or that of stderr
@@ -66,8 +67,7 @@ def _told(words: list[str]) -> int:
     try:
         with _termination_raised():
             code = _run(words)
-        if sys.stdout is not None:  # it is None where it was closed from the beginning
-            sys.stdout.flush()  # a reader that has gone is told here, not while the interpreter ends
+        sys.stdout.flush()  # a reader that has gone is told here, not while the interpreter ends
         return code
     except GenoMambaError as error:
         print(error, file=sys.stderr)
@@ -85,6 +85,16 @@ def _told(words: list[str]) -> int:
     except Terminated:
         print("terminated", file=sys.stderr)
         return 128 + signal.SIGTERM
+
+
+def _open_what_was_closed() -> None:
+    """Streams that are None, since they were closed from the beginning, lead nowhere.
+
+    Left None, what is printed to stderr would go to stdout, and the file that is opened next would be taken for one.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
 
 
 def _drop_what_is_buffered() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from genomamba.errors import ConfigError
 from genomamba.model.pretrained import SHIPPED
 from genomamba.pipelines.option import Reads, option
 from genomamba.pipelines.shipped import WHEN_NOT_GIVEN
@@ -67,6 +68,20 @@ def max_mismatch_frac() -> Any:
 def other_methods(method: Method) -> Iterator[tuple[str, str]]:
     """The groups of options of methods of fine-tuning that are not used, and what each counts with."""
     yield from ((name, f"--method {name}") for name in ("lora", "probe") if name != method)
+
+
+def other_starts(model: str | None) -> Iterator[tuple[str, str]]:
+    """Options that say how a pretrained model is trained on, where none is given, and what they count with."""
+    if model is None:
+        yield "dropout", "-m (from scratch, --architecture.dropout)"
+
+
+def check_below_one(config: object, *fields: str) -> None:
+    """Raises ConfigError for one of these options that is 1 or more."""
+    for field in fields:
+        value = getattr(config, field)
+        if value is not None and value >= 1:
+            raise ConfigError("it must be below 1", "lower it", field=field, value=value)
 
 
 def seed(of: str) -> Any:

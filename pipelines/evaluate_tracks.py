@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from genomamba.data.bed import Edge
 from genomamba.pipelines import common_options as common
+from genomamba.pipelines.json_shape import EVERY, NUMBER
 from genomamba.pipelines.option import option
 from genomamba.tasks.config import Device
 
@@ -39,6 +40,16 @@ class Config:
     force: bool = option("replace an existing output", False)
 
 
+# what provenance.json must say of the model; of its tracks, those that are measured
+MADE = {
+    "reference": {"fingerprint": str},
+    "loss": str,
+    "missing": str,
+    "window": int,
+    "held_out": {EVERY: [str]},
+}
+
+
 def run(config: Config) -> int:
     from genomamba.model.folder_files import TOKEN, track_names
     from genomamba.pipelines.model_kind import check_head
@@ -50,11 +61,9 @@ def run(config: Config) -> int:
 
     import numpy as np
 
-    from genomamba.errors import CheckpointError
     from genomamba.files import refuse_existing, whole_file
     from genomamba.model.folder import load_model, weights_fingerprint
     from genomamba.model.sequence_heads import TokenModel
-    from genomamba.pipelines.model_provenance import read_provenance
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.printed_tables import print_tables
     from genomamba.pipelines.track_input import open_tracks, read_through
@@ -64,9 +73,7 @@ def run(config: Config) -> int:
     if config.output is not None:
         refuse_existing(config.output, force=config.force)
     device = resolve_device(config.device)
-    made = read_provenance(config.model)
-    if not made.keys() >= {"reference", "tracks", "loss", "missing", "window", "held_out"}:
-        raise CheckpointError("its provenance is not whole", "fine-tune it again", file=config.model)
+    made = what_made(config.model, list(files))
     model = load_model(config.model)
     assert isinstance(model, TokenModel)
     reference = open_reference(config.reference, rna=config.rna)
@@ -110,6 +117,31 @@ def check_names(given: Sequence[str], known: Sequence[str]) -> None:
                 field="tracks",
                 value=name,
             )
+
+
+def what_made(folder: str, tracks: Sequence[str]) -> dict[str, Any]:
+    """What the provenance says of a model and of those of its tracks that are measured.
+
+    Raises:
+        CheckpointError: it lacks some of that, or says what cannot be.
+    """
+    from pathlib import Path
+
+    from genomamba.errors import CheckpointError
+    from genomamba.pipelines.model_provenance import PROVENANCE, REMEDY, read_provenance
+    from genomamba.pipelines.track_measures import UNITS
+
+    made = read_provenance(folder, {**MADE, "tracks": {name: {"mean": NUMBER} for name in tracks}})
+    for field, is_known in (
+        ("loss", made["loss"] in UNITS),
+        ("missing", made["missing"] in ("skip", "zero")),
+        ("window", made["window"] > 0),
+    ):
+        if not is_known:
+            raise CheckpointError(
+                "it cannot be that", REMEDY, file=Path(folder) / PROVENANCE, field=field, value=made[field]
+            )
+    return made
 
 
 def measured_regions(config: Config, made: dict[str, Any], reference: Reference) -> list[Interval]:

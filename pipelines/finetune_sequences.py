@@ -14,16 +14,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from genomamba.model.config import ModelConfig, SequenceHeadConfig
 from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
 from genomamba.pipelines.shipped import OR_SHIPPED
 from genomamba.tasks.config import AugmentConfig, Device, LoraConfig, Method, OptimizerConfig, Precision, ProbeConfig
-
-if TYPE_CHECKING:
-    from genomamba.model.sequence_heads import SequenceModel
 
 
 @dataclass(frozen=True)
@@ -91,8 +88,7 @@ def unread(config: Config) -> Iterator[tuple[str, str]]:
     if config.split_by != "block":
         yield "block_size", "--split-by block"
         yield "test_share", "--split-by block"
-    if config.model is None:
-        yield "dropout", "-m (from scratch, --architecture.dropout)"
+    yield from common.other_starts(config.model)
 
 
 def run(config: Config) -> int:
@@ -101,7 +97,9 @@ def run(config: Config) -> int:
     from genomamba.data.sequence_splits import check_split, sequence_keys, split_sequences
     from genomamba.data.sequences import class_names
     from genomamba.model.folder import save_model
+    from genomamba.model.sequence_heads import SequenceModel
     from genomamba.pipelines.fit_sequences import fit, fit_frozen, set_scales
+    from genomamba.pipelines.pretrained_start import started
     from genomamba.pipelines.run_folder import (
         check_free,
         drop_checkpoints,
@@ -134,7 +132,7 @@ def run(config: Config) -> int:
     for reason, count in splits.dropped.items():
         print(f"{found.source}: left out {count:,} sequences, {reason}", file=sys.stderr)
     seed_everything(config.seed, verbose=False)
-    model, pretrained = make_model(config, classes)
+    model, pretrained = started(config, lambda architecture: SequenceModel(architecture, config.head, classes))
     weights = set_scales(model, splits.train, config, found.source)
     place = (
         nullcontext(resume_run(config.output, config, common.FREE_OF_FINETUNING))
@@ -181,10 +179,7 @@ def check_options(config: Config) -> None:
     from genomamba.pipelines.pretrained_start import check_start
 
     check_start(config)
-    for field in ("smoothing", "average", "dev_share", "test_share", "dropout"):
-        value = getattr(config, field)
-        if value is not None and value >= 1:
-            raise ConfigError("it must be below 1", "lower it", field=field, value=value)
+    common.check_below_one(config, "smoothing", "average", "dev_share", "test_share", "dropout")
     if config.split_by in ("contig", "gene") and not config.test:
         raise ConfigError(
             "nothing is held out by it", f"name {config.split_by}s by --test", field="split_by", value=config.split_by
@@ -210,27 +205,6 @@ def refuse_many_classes(classes: list[str], source: str) -> None:
         file=source,
         field="label",
     )
-
-
-def make_model(config: Config, classes: list[str]) -> tuple[SequenceModel, dict[str, str] | None]:
-    """The model before training, and where its weights come from.
-
-    Raises:
-        CheckpointError: ``model`` is no language model.
-    """
-    from genomamba.model.folder import initialise_backbone
-    from genomamba.model.sequence_heads import SequenceModel
-    from genomamba.pipelines.pretrained_start import load_pretrained
-
-    if config.model is None:
-        return SequenceModel(config.architecture, config.head, classes), None
-    pretrained, source = load_pretrained(config.model)
-    architecture = pretrained.config
-    if config.dropout is not None:
-        architecture = dataclasses.replace(architecture, dropout=config.dropout)
-    model = SequenceModel(architecture, config.head, classes)
-    initialise_backbone(model, pretrained)
-    return model, source
 
 
 def card(config: Config, facts: dict[str, Any]) -> str:

@@ -8,22 +8,18 @@ before a base, not what follows it: -m with a masked model, or --architecture.bi
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from genomamba.data.bed import Edge
-from genomamba.model.config import ModelConfig
+from genomamba.model.config import Link, ModelConfig
 from genomamba.pipelines import common_options as common
 from genomamba.pipelines.option import option
 from genomamba.pipelines.shipped import OR_SHIPPED
 from genomamba.tasks.config import Device, LoraConfig, OptimizerConfig, Precision
-
-if TYPE_CHECKING:
-    from genomamba.model.sequence_heads import TokenModel
 
 
 @dataclass(frozen=True)
@@ -85,8 +81,7 @@ def unread(config: Config) -> Iterator[tuple[str, str]]:
         yield "lora", "--method lora"
     if not config.valid_blocks:
         yield "block_size", "--valid-blocks"
-    if config.model is None:
-        yield "dropout", "-m (from scratch, --architecture.dropout)"
+    yield from common.other_starts(config.model)
 
 
 def run(config: Config) -> int:
@@ -98,11 +93,12 @@ def run(config: Config) -> int:
     from lightning import seed_everything
 
     from genomamba.model.folder import save_model
+    from genomamba.model.sequence_heads import TokenModel
     from genomamba.pipelines.context_baseline import write_regions
     from genomamba.pipelines.fit_tracks import fit
     from genomamba.pipelines.open_reference import open_reference
     from genomamba.pipelines.pretrain import reference_facts
-    from genomamba.pipelines.pretrained_start import check_start
+    from genomamba.pipelines.pretrained_start import check_start, started
     from genomamba.pipelines.printed_tables import print_tables
     from genomamba.pipelines.run_folder import (
         check_free,
@@ -126,7 +122,8 @@ def run(config: Config) -> int:
     say_tracks(data, config.missing)
     tracks = data.facts()  # of the files as they are now
     seed_everything(config.seed, verbose=False)
-    model, pretrained = make_model(config, list(files))
+    link: Link = "log" if config.loss == "poisson" else "identity"
+    model, pretrained = started(config, lambda architecture: TokenModel(architecture, list(files), link=link))
     place = (
         nullcontext(resume_run(config.output, config, common.FREE_OF_FINETUNING))
         if config.resume
@@ -178,32 +175,7 @@ def check_options(config: Config) -> None:
             "give --valid CONTIG, --valid-bed, or --valid-blocks 0.1",
             field="valid",
         )
-    for field in ("average", "dropout"):
-        value = getattr(config, field)
-        if value is not None and value >= 1:
-            raise ConfigError("it must be below 1", "lower it", field=field, value=value)
-
-
-def make_model(config: Config, tracks: list[str]) -> tuple[TokenModel, dict[str, str] | None]:
-    """The model before training, and where its weights come from.
-
-    Raises:
-        CheckpointError: ``model`` is no language model.
-    """
-    from genomamba.model.folder import initialise_backbone
-    from genomamba.model.sequence_heads import TokenModel
-    from genomamba.pipelines.pretrained_start import load_pretrained
-
-    link: Literal["identity", "log"] = "log" if config.loss == "poisson" else "identity"
-    if config.model is None:
-        return TokenModel(config.architecture, tracks, link=link), None
-    pretrained, source = load_pretrained(config.model)
-    architecture = pretrained.config
-    if config.dropout is not None:
-        architecture = dataclasses.replace(architecture, dropout=config.dropout)
-    model = TokenModel(architecture, tracks, link=link)
-    initialise_backbone(model, pretrained)
-    return model, source
+    common.check_below_one(config, "average", "dropout")
 
 
 def card(config: Config, facts: dict[str, Any]) -> str:

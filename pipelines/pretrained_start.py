@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from genomamba.errors import CheckpointError, ConfigError
 from genomamba.genome.alphabet import VOCAB_SIZE
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
-from genomamba.model.folder import load_model, weights_fingerprint
+from genomamba.model.folder import initialise_backbone, load_model, weights_fingerprint
+from genomamba.model.sequence_heads import SequenceModel, TokenModel
 from genomamba.pipelines.shipped import model_folder
 from genomamba.tasks.config import Method
+
+Model = TypeVar("Model", SequenceModel, TokenModel)
 
 
 class StartOptions(Protocol):
@@ -27,6 +32,13 @@ class StartOptions(Protocol):
     def resume(self) -> bool: ...
     @property
     def force(self) -> bool: ...
+
+
+class DropoutOptions(StartOptions, Protocol):
+    """Where the pretrained model's dropout may be another than it was trained with."""
+
+    @property
+    def dropout(self) -> float | None: ...
 
 
 def check_start(options: StartOptions) -> None:
@@ -56,3 +68,24 @@ def load_pretrained(given: str) -> tuple[CausalLM | MaskedLM, dict[str, str]]:
     if not isinstance(model, CausalLM | MaskedLM):
         raise CheckpointError("it is no language model", "give a run folder of `pretrain`", file=given)
     return model, {"path": os.path.abspath(folder), "weights": weights_fingerprint(folder)}
+
+
+def started(options: DropoutOptions, make: Callable[[ModelConfig], Model]) -> tuple[Model, dict[str, str] | None]:
+    """The model before training, and where its weights come from, which is None where they are random.
+
+    Args:
+        options: what to start from.
+        make: a model of an architecture, with a head of its own.
+
+    Raises:
+        CheckpointError: see `load_pretrained`.
+    """
+    if options.model is None:
+        return make(options.architecture), None
+    pretrained, source = load_pretrained(options.model)
+    architecture = pretrained.config
+    if options.dropout is not None:
+        architecture = dataclasses.replace(architecture, dropout=options.dropout)
+    model = make(architecture)
+    initialise_backbone(model, pretrained)
+    return model, source

@@ -28,8 +28,9 @@ from genomamba.model.folder_files import (
     CARD,
     CAUSAL,
     CONFIG,
-    FORMAT,
+    LINKED,
     MASKED,
+    PLAIN,
     PROVENANCE,
     SEQUENCE,
     TOKEN,
@@ -113,7 +114,8 @@ def load_model(folder: str | PathLike[str], *, impl: Impl = "auto") -> AnyModel:
 
 def described(model: AnyModel) -> dict[str, Any]:
     """What ``config.json`` says of a model: all of it but its weights."""
-    config: dict[str, Any] = {"format": FORMAT, "task": task_of(model), "model": dataclasses.asdict(model.config)}
+    form = LINKED if isinstance(model, TokenModel) and model.link != "identity" else PLAIN
+    config: dict[str, Any] = {"format": form, "task": task_of(model), "model": dataclasses.asdict(model.config)}
     if isinstance(model, VariantClassifier | SequenceModel):
         config["head"] = dataclasses.asdict(model.head_config)
     if isinstance(model, SequenceModel):

@@ -12,7 +12,10 @@ from genomamba.model.config import Link
 from genomamba.model.pretrained import nearest_name
 
 CONFIG, WEIGHTS, CARD, PROVENANCE = "config.json", "model.safetensors", "README.md", "provenance.json"
-FORMAT = 1
+
+#: what config.json may have as ``format``: the second where a model of tracks has a link, of which versions that know
+#: only the first would take no notice
+FORMATS = PLAIN, LINKED = 1, 2
 
 #: the word for a model's kind in config.json, its ``task``
 CAUSAL, MASKED, SEQUENCE, TOKEN, VARIANT = "causal_lm", "masked_lm", "sequence", "tracks", "variant_classifier"
@@ -49,9 +52,10 @@ def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
             raise TypeError("task must be a word")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"it is not a model configuration ({error!r})", "restore the file", file=path) from error
-    if form != FORMAT:
+    if form not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
         raise CheckpointError(
-            f"this version reads format {FORMAT}", "install a newer genomamba", file=path, field="format", value=form
+            f"this version reads formats {known}", "install a newer genomamba", file=path, field="format", value=form
         )
     return config
 

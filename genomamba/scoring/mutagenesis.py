@@ -15,7 +15,6 @@ from genomamba.genome.interval import Interval
 from genomamba.genome.variant import Variant
 from genomamba.model.backbone import MaskedLM
 from genomamba.model.windows import conjoined
-from genomamba.scoring.batch_size import MOST
 from genomamba.scoring.causal_mutagenesis import Progress, Scores
 from genomamba.scoring.sequences import SequenceScorer
 from genomamba.scoring.variants import VariantScorer
@@ -92,7 +91,7 @@ def classifier_mutagenesis(scorer: VariantScorer, region: Interval, sequence: st
 
 
 def sequence_mutagenesis(
-    scorer: SequenceScorer, ids: Ids, target: int | None, progress: Progress = lambda bases: None
+    scorer: SequenceScorer, ids: Ids, target: int | None, rows: int, progress: Progress = lambda bases: None
 ) -> Scores:
     """The change of a class's log-odds, or of the value, of a whole sequence by each substitution in it.
 
@@ -100,6 +99,7 @@ def sequence_mutagenesis(
         scorer: of a model of whole sequences.
         ids: the sequence, (L,).
         target: the class; None for a regression.
+        rows: substitutions at once.
         progress: called with the number of bases done.
     """
 
@@ -108,7 +108,7 @@ def sequence_mutagenesis(
 
     before = answers([ids])[0]
     scores = np.full((ids.size, 4), np.nan)
-    block = max(1, (scorer.batch_size or MOST) // 3)
+    block = max(1, rows // 3)
     for start in range(0, ids.size, block):
         places = [
             (place, base)
@@ -118,10 +118,10 @@ def sequence_mutagenesis(
             if base != ids[place]
         ]
         if places:
-            rows = np.tile(ids, (len(places), 1))
+            changed = np.tile(ids, (len(places), 1))
             place, base = np.array(places).T
-            rows[np.arange(len(places)), place] = base
-            scores[place, base - alphabet.A] = answers(list(rows)) - before
+            changed[np.arange(len(places)), place] = base
+            scores[place, base - alphabet.A] = answers(list(changed)) - before
         progress(min(block, ids.size - start))
     return scores
 

@@ -37,7 +37,7 @@ class SequenceScorer:
     """
 
     def __init__(self, model: SequenceModel, *, batch_size: int | None, device: torch.device) -> None:
-        self.model, self.batch_size, self.device = model.to(device).eval(), batch_size, device
+        self.model, self.device = model.to(device).eval(), device
         remedy = "leave sequences as long as that out, or run on another device"
         self._batches = LengthBatches(model.config, batch_size, device, otherwise=remedy)
 

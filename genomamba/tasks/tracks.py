@@ -22,7 +22,8 @@ class TrackTask(FineTuning):
 
     While it trains, the head's predictors are standardised: under ``identity`` an output is center + scale · predictor
     with the training mean and spread, under ``log`` its log is the mean's plus the predictor. `fold` ends that.
-    Each track's loss is divided by its variance, or under ``log`` by its mean, so that all count alike.
+    Each track's loss is divided by its variance, or under ``log`` by its mean, so that all count alike. In training
+    targets are standardised too, in fp64: beside a large mean, fp32 has few digits left for what differs from it.
 
     Args:
         model: to be trained.
@@ -34,9 +35,10 @@ class TrackTask(FineTuning):
     """
 
     model: TokenModel
+    shift: Tensor
+    unit: Tensor
     center: Tensor
     scale: Tensor
-    weight: Tensor
     mean: Tensor
 
     def __init__(
@@ -50,20 +52,28 @@ class TrackTask(FineTuning):
         **others: Any,
     ) -> None:
         super().__init__(model, optimizer, steps, rows="windows", **others)
+        none, one = np.zeros_like(mean), np.ones_like(mean)
         if model.link == "log":
-            center, scale, weight = np.log(mean), np.ones_like(mean), 1 / mean
+            shift, unit, center, scale, weight = none, mean, np.log(mean), one, 1 / mean
         else:
-            center, scale, weight = mean, spread, spread**-2.0
-        for name, values in (("center", center), ("scale", scale), ("weight", weight)):
-            self.register_buffer(name, torch.from_numpy(values).float(), persistent=False)
-        self.mean = torch.from_numpy(mean)
+            shift, unit, center, scale, weight = mean, spread, mean, spread, spread**-2.0
+        for name, values in (("shift", shift), ("unit", unit), ("center", center), ("scale", scale)):
+            self.register_buffer(name, torch.from_numpy(values).double(), persistent=False)
+        self.mean, self.weight = torch.from_numpy(mean), weight.tolist()
+
+    def _standard(self, batch: TrackBatch) -> Tensor:
+        return self.model.predictors(batch.ids, batch.length).float()
 
     def _predictors(self, batch: TrackBatch) -> Tensor:
-        return self.model.predictors(batch.ids, batch.length).float() * self.scale + self.center
+        """In the tracks' unit, fp64."""
+        return self._standard(batch).double() * self.scale + self.center
 
     def training_step(self, batch: TrackBatch, batch_idx: int) -> Tensor:
         counts = ~batch.target.isnan()
-        each = base_loss(self._predictors(batch), batch.target.nan_to_num(), self.model.link) * self.weight
+        target = ((batch.target.nan_to_num().double() - self.shift) / self.unit).float()
+        each = base_loss(self._standard(batch), target, self.model.link)
+        if self.model.link == "log":  # what is left of target · log output
+            each = each - target * self.center.float()
         loss = torch.where(counts, each, 0).sum() / counts.sum()
         self.saw(loss, batch.where)
         return loss
@@ -78,7 +88,7 @@ class TrackTask(FineTuning):
     def on_validation_epoch_end(self) -> None:
         with self.context:
             found = self._sums.figures()
-            weighted = zip(found, self.weight.tolist(), strict=True)
+            weighted = zip(found, self.weight, strict=True)
             losses = [figure.loss * weight for figure, weight in weighted if figure.loss is not None]
             loss = sum(losses) / len(losses)
             figures = {"valid_loss": loss}
@@ -92,5 +102,5 @@ class TrackTask(FineTuning):
         """Makes the head's predictors those of the tracks' unit; to be called once, after training."""
         head = self.model.cpu().head
         center, scale = self.center.cpu(), self.scale.cpu()
-        head.weight.mul_(scale[:, None])
-        head.bias.mul_(scale).add_(center)
+        head.weight.copy_(head.weight.double() * scale[:, None])
+        head.bias.copy_(head.bias.double() * scale + center)

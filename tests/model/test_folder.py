@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -16,7 +17,7 @@ from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig, SequenceHeadConfig, VariantHeadConfig
 from genomamba.model.folder import initialise_backbone, load_model, save_model
 from genomamba.model.heads import VariantClassifier
-from genomamba.model.sequence_heads import SequenceModel
+from genomamba.model.sequence_heads import SequenceModel, TokenModel
 
 CONFIG = ModelConfig(d_model=16, n_layer=1, d_state=4)
 
@@ -66,6 +67,29 @@ def test_sequence_model_reads_back_with_its_classes_and_calibration(tmp_path: Pa
         assert torch.equal(again.state_dict()[name], tensor), name
     ids = torch.randint(7, 11, (2, 20))
     assert torch.equal(again(ids), model(ids))
+
+
+@pytest.mark.parametrize(("link", "form"), [("identity", 1), ("log", 2)])
+def test_what_an_older_version_would_misread_has_a_format_that_it_refuses(tmp_path: Path, link: Any, form: int) -> None:
+    model = TokenModel(CONFIG, ["a", "b"], link=link).eval()
+    save_model(model, tmp_path, card="", provenance={})
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["format"] == form
+    ids = torch.randint(7, 11, (2, 20))
+    for known in (1, 2):  # folders of a link were written in the first format too
+        (tmp_path / "config.json").write_text(json.dumps(config | {"format": known}))
+        again = load_model(tmp_path)
+        assert isinstance(again, TokenModel)
+        assert again.link == link
+        assert torch.equal(again(ids), model(ids))
+
+
+@pytest.mark.parametrize("form", [0, 3, "2", None, [1], {}])
+def test_a_format_that_is_not_known_is_refused(folder: Path, form: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"format": form}))
+    with pytest.raises(CheckpointError, match=r"config.json: format.*: this version reads formats 1 and 2; "):
+        load_model(folder)
 
 
 def test_classes_that_are_no_names_are_refused(tmp_path: Path) -> None:
@@ -159,7 +183,7 @@ class Bomb:
         (no_config, ["config.json: it is missing"]),
         (config_is_no_json, ["config.json: it is not a model configuration"]),
         (task_is_no_word, ["config.json: it is not a model configuration", "task must be a word"]),
-        (later_format, ["format=99", "reads format 1"]),
+        (later_format, ["format=99", "reads formats 1 and 2; install a newer genomamba"]),
         (others_config, ["config.json: it is not GenoMamba's own; `genomamba import` makes a model folder"]),
     ],
 )

@@ -137,7 +137,26 @@ def test_a_full_disk_behind_stdout_is_told_in_a_line() -> None:
     assert done.stderr == "no space is left where the output goes; free some, or send it elsewhere\n"
 
 
+def closed(*numbers: int) -> list[str]:
+    """The command, begun without these file descriptors."""
+    close = f"import os, sys; [os.close(number) for number in {numbers}]; os.execv(sys.executable, sys.argv[1:])"
+    return [sys.executable, "-c", close, sys.executable, "-m", "genomamba"]
+
+
 def test_stdout_may_be_closed_from_the_beginning() -> None:
-    command = [sys.executable, "-c", "import os, sys; os.close(1); os.execv(sys.executable, sys.argv[1:])"]
-    done = subprocess.run([*command, sys.executable, "-m", "genomamba", "info"], stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([*closed(1), "info"], stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_stderr_may_be_closed_from_the_beginning_and_the_reader_of_stdout_gone() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as gone:
+        assert subprocess.run([*closed(2), "--version"], stdout=gone).returncode == 141
+    assert subprocess.run([*closed(1, 2), "--version"]).returncode == 0
+
+
+def test_what_a_closed_stderr_would_be_told_does_not_go_to_stdout(tmp_path: Path) -> None:
+    words = ("index", tmp_path / "none.fa")
+    done = subprocess.run([*closed(2), *map(str, words)], stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (2, "")

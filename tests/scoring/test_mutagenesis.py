@@ -137,7 +137,7 @@ def test_a_class_has_a_score_however_sure_the_model_is(sharpness: float) -> None
     ids = alphabet.encode(SEQUENCE[:12].upper())
     scorer = SequenceScorer(model, batch_size=8, device=CPU)
     assert (0.0 in scorer.answers([ids])) == (sharpness > 1)
-    found = sequence_mutagenesis(scorer, ids, 1)
+    found = sequence_mutagenesis(scorer, ids, 1, 8)
     logits = model(torch.from_numpy(ids)[None])[0].double()
     seen = 0
     for place, base, other in mutated(ids, 0, ids.size):

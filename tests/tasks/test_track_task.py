@@ -47,6 +47,52 @@ def test_a_track_s_unit_changes_nothing_in_training(link: Link) -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+def learnt(task: TrackTask, target: Tensor) -> list[Tensor | None]:
+    """The slopes of a training step."""
+    loss = task.training_step(batch_of(target), 0)
+    assert loss.isfinite()
+    loss.backward()
+    return [parameter.grad for parameter in task.model.parameters()]
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(2.0**20, 1.0), (-(2.0**20), 2.0**-3), (0.0, 2.0**-90), (0.0, 2.0**90)])
+def test_a_mean_or_a_unit_far_from_1_costs_no_digits(mean: float, spread: float) -> None:
+    standard = torch.randint(-2, 3, (2, 9, 2)).float()  # so that fp32 has the targets exactly
+    target = standard * spread + mean
+    assert torch.equal((target.double() - mean) / spread, standard.double())
+    expected = learnt(task_of("identity", [0.0, 0.0], [1.0, 1.0]), standard)
+    found = learnt(task_of("identity", [mean] * 2, [spread] * 2), target)
+    assert any(slope is not None and slope.abs().max() > 1e-3 for slope in expected)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_a_rate_far_from_1_costs_no_digits() -> None:
+    standard = torch.randint(0, 4, (2, 9, 2)).float()
+    expected = learnt(task_of("log", [1.0, 1.0], [1.0, 1.0]), standard)
+    for mean in (2.0**-130, 2.0**90):
+        for one, other in zip(learnt(task_of("log", [mean] * 2, [1.0] * 2), standard * mean), expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(2.0**20, 1.0), (0.0, 2.0**-90)])
+@torch.no_grad()
+def test_validation_is_in_the_tracks_unit_and_its_loss_in_variances(
+    monkeypatch: pytest.MonkeyPatch, mean: float, spread: float
+) -> None:
+    task = task_of("identity", [mean] * 2, [spread] * 2)
+    monkeypatch.setattr(task, "log_dict", lambda *_, **__: None)
+    standard = torch.randint(-2, 3, (2, 9, 2)).float()
+    batch = batch_of(standard * spread + mean)
+    task.on_validation_epoch_start()
+    task.validation_step(batch, 0)
+    apart = task.model.predictors(batch.ids).double() - standard.double()
+    for figure, own in zip(task._sums.figures(), apart.square().flatten(0, 1).mean(0).tolist(), strict=True):
+        assert figure.loss == pytest.approx(own * spread**2, rel=1e-6)
+    task.on_validation_epoch_end()
+    assert task.best["valid_loss"] == pytest.approx(float(apart.square().mean()), rel=1e-6)
+
+
 @pytest.mark.parametrize("link", ["identity", "log"])
 @torch.no_grad()
 def test_a_folded_head_gives_what_was_validated(link: Link) -> None:
@@ -54,7 +100,7 @@ def test_a_folded_head_gives_what_was_validated(link: Link) -> None:
     batch = batch_of(torch.rand(2, 9, 2))
     before = task.model.outputs(task._predictors(batch))
     task.fold()
-    torch.testing.assert_close(task.model(batch.ids), before)
+    torch.testing.assert_close(task.model(batch.ids), before.float())
 
 
 @pytest.mark.parametrize("link", ["identity", "log"])
@@ -68,7 +114,7 @@ def test_the_loss_is_a_mean_over_what_counts(link: Link) -> None:
     p = task._predictors(batch)
     each = p.exp() - target * p if link == "log" else (p - target) ** 2
     each = each * torch.tensor([1 / 2, 1 / 3] if link == "log" else [4.0, 0.25])
-    torch.testing.assert_close(task.training_step(batch, 0), each[~target.isnan()].mean())
+    torch.testing.assert_close(task.training_step(batch, 0), each[~target.isnan()].mean().float())
 
 
 def test_the_best_weights_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
