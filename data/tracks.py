@@ -26,6 +26,8 @@ _SUFFIXES: dict[str, TrackFormat] = {
     **dict.fromkeys((".tsv", ".tsv.gz"), "tsv"),
 }
 
+_NO_BIGWIG = "name an output that ends in .bedgraph.gz"
+
 
 class TrackPiece(NamedTuple):
     """Values of neighbouring bases."""
@@ -48,6 +50,19 @@ def track_format(path: str | os.PathLike[str]) -> TrackFormat:
         if name.endswith(suffix):
             return found
     raise OutputError("the extension names no format of tracks", f"use one of {', '.join(_SUFFIXES)}", file=path)
+
+
+def check_track_format(path: str | os.PathLike[str]) -> TrackFormat:
+    """The same, of a file that is to be written.
+
+    Raises:
+        ConfigError: the library that writes it is not installed.
+        OutputError: as of `track_format`.
+    """
+    form = track_format(path)
+    if form == "bigwig":
+        bigwig_library(_NO_BIGWIG, field="output")
+    return form
 
 
 def track_paths(output: str, tracks: Sequence[str]) -> list[str]:
@@ -135,7 +150,7 @@ def write_bigwig(
         ConfigError: the library is not installed.
         OutputError: there is no value to write, or the file cannot be written.
     """
-    library = bigwig_library("name an output that ends in .bedgraph.gz", field="output")
+    library = bigwig_library(_NO_BIGWIG, field="output")
     feed = _Feed(pieces)
     values = iter(feed)
     first = next(values, None)

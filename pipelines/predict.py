@@ -89,11 +89,11 @@ def check_table(config: Config) -> None:
 
 
 def check_tracks(config: Config, tracks: Sequence[str]) -> None:
-    """Raises OutputError where the tracks cannot be written."""
-    from genomamba.data.tracks import track_format, track_paths
+    """Raises OutputError where the tracks cannot be written, and ConfigError without the library for it."""
+    from genomamba.data.tracks import check_track_format, track_paths
     from genomamba.errors import OutputError
 
-    if track_format(config.output) == "tsv":
+    if check_track_format(config.output) == "tsv":
         raise OutputError("the extension names no format of tracks", "use .bw or .bedgraph", file=config.output)
     if config.output == "-" and len(tracks) > 1:
         raise OutputError(f"the model has {len(tracks)} tracks", "give a file", file=config.output)
