@@ -78,8 +78,12 @@ def check_output(config: Config) -> None:
 
 
 def check_table(config: Config) -> None:
-    """Raises OutputError where there can be no table."""
+    """Raises OutputError where there can be no table, and ConfigError for options that have no say in one."""
     from genomamba.errors import OutputError
+    from genomamba.pipelines.option_values import refuse_unread
+
+    for name in ("window", "overlap"):
+        refuse_unread(config, name, "a model of tracks", typed=())
 
     if config.output != "-" and not config.output.lower().endswith((".tsv", ".tsv.gz", ".parquet")):
         raise OutputError(
@@ -89,9 +93,15 @@ def check_table(config: Config) -> None:
 
 
 def check_tracks(config: Config, tracks: Sequence[str]) -> None:
-    """Raises OutputError where the tracks cannot be written, and ConfigError without the library for it."""
+    """Raises OutputError where the tracks cannot be written.
+
+    And ConfigError without the library for it, and for options that have no say in tracks.
+    """
     from genomamba.data.tracks import check_track_format, track_paths
     from genomamba.errors import OutputError
+    from genomamba.pipelines.option_values import refuse_unread
+
+    refuse_unread(config, "batch_size", "a model of whole sequences", typed=())
 
     if check_track_format(config.output) == "tsv":
         raise OutputError("the extension names no format of tracks", "use .bw or .bedgraph", file=config.output)
