@@ -9,7 +9,7 @@ beside it in OUTPUT.shards; --resume goes on from there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from genomamba.data.bed import Edge
@@ -26,6 +26,8 @@ class Config:
         "table: .tsv, .tsv.gz or .parquet, - is stdout; tracks: .bw or .bedgraph, and with several .NAME before that",
         "-",
         short="-o",
+        writes="own",
+        stdout=True,
     )
     regions: str | None = common.bed_of_regions("every record whole")
     region: list[str] = common.named_regions()
@@ -112,8 +114,11 @@ def check_tracks(config: Config, tracks: Sequence[str]) -> None:
 
 def check_writes(config: Config, outputs: Sequence[str]) -> None:
     """Raises OutputError or ConfigError where those may not be written in the way that is asked for."""
+    from genomamba.pipelines.paths import refuse_shared
     from genomamba.pipelines.shards import check_place, refuse_stdout
 
+    for path in outputs:  # each track has a name of its own
+        refuse_shared(replace(config, output=path))
     if config.output == "-":
         refuse_stdout(resume=config.resume, devices=config.devices)
     else:
