@@ -166,12 +166,12 @@ def write_bigwig(
                 raise feed.error
             written = library.open(str(named)).info()["summary"]["basesCovered"]
             if written != feed.values:
-                raise OSError(errno.EIO, f"{written:,} of {feed.values:,} values were written")
+                raise OSError(errno.EIO, f"{written:,} of {feed.values:,} values were written", str(named))
             named.replace(temporary)
         except BaseException as error:
             # The library panics where it cannot write, which is no Exception, or leaves a file that it cannot read.
             if type(error).__name__ == "PanicException" or isinstance(error, library.BBIReadError):
-                raise OSError(errno.EIO, "the bigWig library failed, as on a full disk") from error
+                raise OSError(errno.EIO, "the bigWig library failed, as on a full disk", str(named)) from error
             raise
         finally:
             named.unlink(missing_ok=True)
