@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -183,9 +184,8 @@ def _any_value(values: BaseValues, shards: Shards) -> bool:
 def _write(job: Job, values: BaseValues, shards: Shards, count: Count) -> None:
     shards.publishing()
     output, folder = job.config.output, shards.folder
-    with progress_bar() as bar:
-        task = bar.add_task("writing", total=sum(values.amounts.shards), note="bases")
-        pieces = count(pieces_of(values.rows(shards), 0, partial(bar.advance, task)))
+    with closing(values.written(shards)) as rows:
+        pieces = count(pieces_of(rows, 0))
         if track_format(output) == "tsv":
             write_text(output, table_lines(pieces, job.reference, "bits"), folder=folder)
         else:

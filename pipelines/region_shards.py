@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,6 +131,17 @@ class BaseValues(NamedTuple):
             for _ in in_order(shards, enumerate(self.shards), here(lambda count: bar.advance(task, count))):
                 pass
 
+    def written(self, shards: Shards, name: str = "") -> Generator[tuple[Interval, int, np.ndarray]]:
+        """The rows, under a bar; to be closed by whoever stops before the last.
+
+        The bar ends before the file stands that they are written to: a reader that has gone is told then.
+        """
+        with progress_bar() as bar:
+            task = bar.add_task(f"writing{name}", total=sum(self.amounts.shards), note="bases")
+            for row in self.rows(shards):
+                yield row
+                bar.advance(task, len(row[2]))
+
     def rows(self, shards: Shards) -> Iterator[tuple[Interval, int, np.ndarray]]:
         """As `TrackSpool.rows`, of all regions in order, once all is done.
 
@@ -177,8 +188,7 @@ class SpoolWorker:
         return Path(file.name)
 
 
-def pieces_of(rows: Rows, track: int, progress: Progress) -> Iterator[TrackPiece]:
-    """Of one track; ``progress`` is called with the number of bases handed on."""
+def pieces_of(rows: Rows, track: int) -> Iterator[TrackPiece]:
+    """Of one track."""
     for region, start, numbers in rows:
         yield TrackPiece(region.contig, region.start + start, numbers[:, track])
-        progress(len(numbers))

@@ -52,7 +52,7 @@ def test_numbers_come_back_along_the_genome(tmp_path: Path, tracks: int) -> None
 
     path = SpoolWorker(tmp_path, tracks, write)(regions)
     for track in {0, tracks - 1}:
-        found = list(pieces_of(spooled(path, regions, tracks), track, lambda bases: None))
+        found = list(pieces_of(spooled(path, regions, tracks), track))
         assert len(found) > 2
         for region in regions:
             own = [piece for piece in found if piece.contig == region.contig]
