@@ -28,7 +28,7 @@ from genomamba.pipelines.sharded import Amounts, cut, in_order, kept, missing_on
 from genomamba.pipelines.shards import Facts, Shards
 from genomamba.progress import progress_bar
 from genomamba.scoring.batch_size import Halved
-from genomamba.scoring.embeddings import Embedder, Hidden, Pooling
+from genomamba.scoring.embeddings import Embedder, Hidden, Pooling, vector_width
 from genomamba.scoring.tracks import TrackSpool
 
 if TYPE_CHECKING:
@@ -186,21 +186,25 @@ def pooled_arrays(width: int, blocks: Iterator[VectorBlock]) -> Iterator[tuple[s
 def write_bases(job: Job, facts: Callable[[], Facts]) -> int:
     """A vector per base of every region that is read; returns how many numbers it has."""
     config = job.config
-    embedder = job.recipe.embedder(job.model, job.reference, job.device)
-    values = BaseValues.of(read_intervals(job.rows), embedder.width, config.shard_size)
+    width = vector_width(job.model.backbone.config)
+    values = BaseValues.of(read_intervals(job.rows), width, config.shard_size)
     with kept(config, facts, values.amounts) as shards:
         assert shards is not None, "stdout was refused"
         recipe = replace(job.recipe, folder=shards.folder)
-        values.work_out(shards, recipe, job.devices, partial(recipe.worker, embedder), title="embedding")
+
+        def here(progress: Progress) -> ShardWorker:
+            return recipe.worker(recipe.embedder(job.model, job.reference, job.device), progress)
+
+        values.work_out(shards, recipe, job.devices, here, title="embedding")
         shards.publishing()
         with closing(values.written(shards)) as found:
             pieces = numbered(job.rows, found)
             if vector_format(config.output) == "parquet":
                 made = base_blocks(pieces, job.reference)
-                write_parquet(config.output, BASE_COLUMNS, embedder.width, made, folder=shards.folder)
+                write_parquet(config.output, BASE_COLUMNS, width, made, folder=shards.folder)
             else:
                 write_npz(config.output, base_arrays(job.rows, pieces), folder=shards.folder)
-    return embedder.width
+    return width
 
 
 class BasePiece(NamedTuple):

@@ -26,7 +26,7 @@ from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
 from genomamba.model.sequence_heads import SequenceModel, TokenModel
-from genomamba.pipelines import sharded
+from genomamba.pipelines import embed_shards, sharded
 from genomamba.pipelines.cli import main
 from genomamba.pipelines.shards import Shards, work_folder
 
@@ -305,6 +305,31 @@ def test_other_processes_write_what_one_writes(
     assert result.code == 0, result.err
     assert "on 3 devices" in result.err
     assert content(unfinished.parent) == whole(case)
+
+
+def test_only_the_processes_put_the_model_on_their_devices(
+    run_cli: RunCli,
+    folder: Path,
+    whole: Callable[[Case], dict[str, bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Any] = []
+    embedder = embed_shards.Embedder
+
+    def elsewhere(*given: Any) -> None:
+        assert made == []
+        at_hand(*given)
+        assert len(made) == SHARDS
+        made.clear()
+
+    monkeypatch.setattr(sharded, "work_on_devices", elsewhere)
+    monkeypatch.setattr(embed_shards, "Embedder", lambda *a, **k: (made.append(a), embedder(*a, **k))[1])
+    case = CASES["vectors of bases"]
+    result = run_cli(*words_of(case, folder), "-o", tmp_path / case.output, "--devices", 3)
+    assert result.code == 0, result.err
+    assert made == []
+    assert content(tmp_path) == whole(case)
 
 
 def test_two_processes_write_what_one_writes(
