@@ -22,7 +22,7 @@ from genomamba.interop.loading import load_any_model
 from genomamba.model.folder import AnyModel
 from genomamba.pipelines.reading_windows import ReadingWindows
 from genomamba.pipelines.region_rows import REGION_COLUMNS, Row, read_intervals, region_columns
-from genomamba.pipelines.region_shards import BaseValues, Progress, SpoolWorker, reading_facts
+from genomamba.pipelines.region_shards import BaseValues, Progress, SpoolWorker, fitting_memory, reading_facts
 from genomamba.pipelines.shard_worker import ShardWorker
 from genomamba.pipelines.sharded import Amounts, cut, in_order, kept, missing_on_devices, say_halved, sizes
 from genomamba.pipelines.shards import Facts, Shards
@@ -93,7 +93,7 @@ class EmbedRecipe:
         def write(spool: TrackSpool, region: Interval) -> None:
             spool.write(region, told(embedder.bases(region), progress))
 
-        return SpoolWorker(self.folder, embedder.width, write)
+        return SpoolWorker(self.folder, embedder.width, write, window=self.windows.window)
 
 
 class PooledWorker:
@@ -108,7 +108,8 @@ class PooledWorker:
         return self._embedder.halved
 
     def __call__(self, intervals: Sequence[Interval]) -> dict[str, Hidden]:
-        return {"embedding": self._embedder.pooled(intervals, self._how, self._progress)}
+        with fitting_memory(self._embedder.window):  # of regions longer than that; batches of others see to it
+            return {"embedding": self._embedder.pooled(intervals, self._how, self._progress)}
 
 
 def told(pieces: Iterable[Hidden], progress: Progress) -> Iterator[Hidden]:

@@ -106,7 +106,7 @@ def track_worker(
 
         spool.write(region, pieces(), backwards=region.strand == "-")
 
-    return SpoolWorker(folder, len(model.tracks), write)
+    return SpoolWorker(folder, len(model.tracks), write, window=windows.window)
 
 
 def print_track(

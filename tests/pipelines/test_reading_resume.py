@@ -22,7 +22,7 @@ import torch
 from cli_process import start
 from world import CliResult, RunCli, Words, write_reference
 
-from genomamba.model.backbone import CausalLM, MaskedLM
+from genomamba.model.backbone import Backbone, CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
 from genomamba.model.sequence_heads import SequenceModel, TokenModel
@@ -415,3 +415,27 @@ def test_batches_that_do_not_fit_are_halved(
         assert refused.code == 2
         assert refused.err.splitlines()[-1].startswith(f"batch_size: {line}"), refused.err
         assert {path.name for path in tmp_path.iterdir()} == {"o.tsv.gz"}
+
+
+WHERE = {name: ("file", "processes") for name in ("tracks", "vectors", "vectors of bases")}
+WHERE |= dict.fromkeys(("bits", "masked bits"), ("file", "processes", "stdout"))
+
+
+@pytest.mark.parametrize(("name", "where"), [(name, where) for name, each in WHERE.items() for where in each])
+def test_a_window_that_does_not_fit_is_told(
+    run_cli: RunCli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, where: str
+) -> None:
+    full = torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(Backbone, "forward", lambda *_, **__: raising(full))
+    monkeypatch.setattr(sharded, "work_on_devices", at_hand)
+    out = "-" if where == "stdout" else tmp_path / CASES[name].output
+    more = ("--devices", 3) if where == "processes" else ()
+    remedy = "give a smaller one" + ", or a smaller --batch-size" * (name == "masked bits")
+    result = run_cli(*words_of(CASES[name], folder), "--window", 32, "-o", out, *more)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines()[-1] == f"window=32: so many bases do not fit the memory; {remedy}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def raising(error: Exception) -> None:
+    raise error
