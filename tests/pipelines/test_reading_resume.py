@@ -417,7 +417,13 @@ def test_batches_that_do_not_fit_are_halved(
         assert {path.name for path in tmp_path.iterdir()} == {"o.tsv.gz"}
 
 
-WHERE = {name: ("file", "processes") for name in ("tracks", "vectors", "vectors of bases")}
+@pytest.mark.parametrize("command", ["score", "predict", "embed", "likelihood"])
+def test_help_says_where_a_resumed_output_may_differ(run_cli: RunCli, command: str) -> None:
+    text = " ".join(run_cli(command, "--help").out.split())
+    assert "same to the byte, but for rounding where batches had to be halved in one run and not in the other." in text
+
+
+WHERE = dict.fromkeys(("tracks", "vectors", "vectors of bases"), ("file", "processes"))
 WHERE |= dict.fromkeys(("bits", "masked bits"), ("file", "processes", "stdout"))
 
 
