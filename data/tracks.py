@@ -26,6 +26,8 @@ _SUFFIXES: dict[str, TrackFormat] = {
     **dict.fromkeys((".tsv", ".tsv.gz"), "tsv"),
 }
 
+_NO_BIGWIG = "name an output that ends in .bedgraph.gz"
+
 
 class TrackPiece(NamedTuple):
     """Values of neighbouring bases."""
@@ -48,6 +50,19 @@ def track_format(path: str | os.PathLike[str]) -> TrackFormat:
         if name.endswith(suffix):
             return found
     raise OutputError("the extension names no format of tracks", f"use one of {', '.join(_SUFFIXES)}", file=path)
+
+
+def check_track_format(path: str | os.PathLike[str]) -> TrackFormat:
+    """The same, of a file that is to be written.
+
+    Raises:
+        ConfigError: the library that writes it is not installed.
+        OutputError: as of `track_format`.
+    """
+    form = track_format(path)
+    if form == "bigwig":
+        bigwig_library(_NO_BIGWIG, field="output")
+    return form
 
 
 def track_paths(output: str, tracks: Sequence[str]) -> list[str]:
@@ -135,7 +150,7 @@ def write_bigwig(
         ConfigError: the library is not installed.
         OutputError: there is no value to write, or the file cannot be written.
     """
-    library = bigwig_library("name an output that ends in .bedgraph.gz", field="output")
+    library = bigwig_library(_NO_BIGWIG, field="output")
     feed = _Feed(pieces)
     values = iter(feed)
     first = next(values, None)
@@ -151,12 +166,12 @@ def write_bigwig(
                 raise feed.error
             written = library.open(str(named)).info()["summary"]["basesCovered"]
             if written != feed.values:
-                raise OSError(errno.EIO, f"{written:,} of {feed.values:,} values were written")
+                raise OSError(errno.EIO, f"{written:,} of {feed.values:,} values were written", str(named))
             named.replace(temporary)
         except BaseException as error:
             # The library panics where it cannot write, which is no Exception, or leaves a file that it cannot read.
             if type(error).__name__ == "PanicException" or isinstance(error, library.BBIReadError):
-                raise OSError(errno.EIO, "the bigWig library failed, as on a full disk") from error
+                raise OSError(errno.EIO, "the bigWig library failed, as on a full disk", str(named)) from error
             raise
         finally:
             named.unlink(missing_ok=True)

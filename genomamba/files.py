@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -37,7 +38,8 @@ def refuse_existing(path: str | os.PathLike[str], *, force: bool, folder: bool =
 def whole_file(path: str | os.PathLike[str], *, folder: str | os.PathLike[str] | None = None) -> Iterator[Path]:
     """Yields a temporary path in the target's folder; on success it is fsynced and renamed to ``path``.
 
-    On any exception the temporary file is removed and what stood at ``path`` is left as it was.
+    On any exception the temporary file is removed and what stood at ``path`` is left as it was. An OSError of another
+    file, which was read meanwhile, or of a stream whose reader has gone, passes as it is.
 
     Args:
         path: the target.
@@ -47,22 +49,19 @@ def whole_file(path: str | os.PathLike[str], *, folder: str | os.PathLike[str] |
         OutputError: the folder is missing or cannot be written, or the disk is full.
     """
     target = Path(path)
+    temporary = _empty_file(f".{target.name}.", Path(folder or target.parent), target)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=folder or target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise _output_error(error, target) from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        _sync(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, target)
-        _sync(target.parent)
-    except OSError as error:
-        raise _output_error(error, target) from error
+        with _told_of(temporary, target):
+            yield temporary
+        try:
+            _sync(temporary)
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, target)
+            _sync(target.parent)
+        except OSError as error:
+            raise _output_error(error, target) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -71,19 +70,18 @@ def whole_file(path: str | os.PathLike[str], *, folder: str | os.PathLike[str] |
 def unfinished_file(folder: Path) -> Iterator[IO[bytes]]:
     """Yields a file in ``folder`` whose name begins with a dot and ends in ``.tmp``; removed on any exception.
 
+    Errors of other files pass, as of `whole_file`.
+
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
+    path = _empty_file(".", folder, folder)
     try:
-        with tempfile.NamedTemporaryFile(prefix=".", suffix=".tmp", dir=folder, delete=False) as file:
-            try:
-                yield file
-                file.flush()
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise _output_error(error, folder) from error
+        with _told_of(path, folder), path.open("wb") as file:
+            yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def adopt(path: Path, target: Path) -> None:
@@ -97,6 +95,31 @@ def adopt(path: Path, target: Path) -> None:
         os.replace(path, target)
         _sync(target.parent)
     except OSError as error:
+        raise _output_error(error, target) from error
+
+
+def _empty_file(prefix: str, folder: Path, target: Path) -> Path:
+    try:
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=folder)
+        os.close(handle)
+    except OSError as error:
+        raise _output_error(error, target) from error
+    return Path(name)
+
+
+@contextmanager
+def _told_of(temporary: Path, target: Path) -> Iterator[None]:
+    """Turns what keeps ``temporary`` from being written into an OutputError of ``target``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            # What is written to an open file names none. Only writing fails so; htslib does not even say why.
+            concerns = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
+        else:  # libraries add an ending of their own
+            concerns = str(error.filename).startswith(str(temporary))
+        if not concerns:
+            raise
         raise _output_error(error, target) from error
 
 

@@ -121,7 +121,8 @@ def devices() -> Any:
 def resume() -> Any:
     """``--resume``, of `shards`."""
     return option(
-        "go on with what a stopped run left; the output is the same to the byte. One that is finished is refused as "
-        "existing, unless with --force instead",
+        "go on with what a stopped run left; the output is the same to the byte, but for rounding where batches had to "
+        "be halved in one run and not in the other. One that is finished is refused as existing, unless with --force "
+        "instead",
         False,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -21,13 +22,13 @@ from genomamba.interop.loading import load_any_model
 from genomamba.model.folder import AnyModel
 from genomamba.pipelines.reading_windows import ReadingWindows
 from genomamba.pipelines.region_rows import REGION_COLUMNS, Row, read_intervals, region_columns
-from genomamba.pipelines.region_shards import BaseValues, Progress, SpoolWorker, reading_facts
+from genomamba.pipelines.region_shards import BaseValues, Progress, SpoolWorker, fitting_memory, reading_facts
 from genomamba.pipelines.shard_worker import ShardWorker
 from genomamba.pipelines.sharded import Amounts, cut, in_order, kept, missing_on_devices, say_halved, sizes
-from genomamba.pipelines.shards import Facts
+from genomamba.pipelines.shards import Facts, Shards
 from genomamba.progress import progress_bar
 from genomamba.scoring.batch_size import Halved
-from genomamba.scoring.embeddings import Embedder, Hidden, Pooling
+from genomamba.scoring.embeddings import Embedder, Hidden, Pooling, vector_width
 from genomamba.scoring.tracks import TrackSpool
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class EmbedRecipe:
         def write(spool: TrackSpool, region: Interval) -> None:
             spool.write(region, told(embedder.bases(region), progress))
 
-        return SpoolWorker(self.folder, embedder.width, write)
+        return SpoolWorker(self.folder, embedder.width, write, window=self.windows.window)
 
 
 class PooledWorker:
@@ -107,7 +108,8 @@ class PooledWorker:
         return self._embedder.halved
 
     def __call__(self, intervals: Sequence[Interval]) -> dict[str, Hidden]:
-        return {"embedding": self._embedder.pooled(intervals, self._how, self._progress)}
+        with fitting_memory(self._embedder.window):  # of regions longer than that; batches of others see to it
+            return {"embedding": self._embedder.pooled(intervals, self._how, self._progress)}
 
 
 def told(pieces: Iterable[Hidden], progress: Progress) -> Iterator[Hidden]:
@@ -150,26 +152,28 @@ def write_pooled(job: Job, facts: Callable[[], Facts]) -> int:
             parts = ((number, read_intervals(part)) for number, part in cut(rows, config.shard_size))
             halved = missing_on_devices(shards, parts, len(amounts.shards), job.recipe, job.devices)
         embedder = job.recipe.embedder(job.model, job.reference, job.device)
-
-        def blocks(work: ShardWorker) -> Iterator[VectorBlock]:
-            found = in_order(shards, cut(rows, config.shard_size), lambda part: work(read_intervals(part)))
-            for part, arrays in found:
-                vectors = np.full((len(part), embedder.width), np.nan, dtype=np.float32)
-                vectors[[row.is_read for row in part]] = arrays["embedding"]
-                yield VectorBlock(region_columns(part), vectors)
-            shards.publishing()
-
-        with progress_bar() as bar:
-            read = [len(read_intervals(part)) for _, part in cut(rows, config.shard_size)]
-            done = sum(read[number] for number in shards.done())
-            task = bar.add_task("embedding", total=sum(read), completed=done, note="regions")
-            made = blocks(job.recipe.worker(embedder, partial(bar.advance, task)))
+        with closing(pooled_blocks(job, embedder, shards)) as made:
             if vector_format(config.output) == "parquet":
                 write_parquet(config.output, REGION_COLUMNS, embedder.width, made, folder=shards.folder)
             else:
                 write_npz(config.output, pooled_arrays(embedder.width, made), folder=shards.folder)
     say_halved(halved or embedder.halved, " bases")
     return embedder.width
+
+
+def pooled_blocks(job: Job, embedder: Embedder, shards: Shards) -> Generator[VectorBlock]:
+    """A shard's records at a time, under a bar."""
+    rows, size = job.rows, job.config.shard_size
+    read = [len(read_intervals(part)) for _, part in cut(rows, size)]
+    done = sum(read[number] for number in shards.done())
+    with progress_bar() as bar:  # it ends before the file stands: a reader that has gone is told then
+        task = bar.add_task("embedding", total=sum(read), completed=done, note="regions")
+        work: ShardWorker = job.recipe.worker(embedder, partial(bar.advance, task))
+        for part, arrays in in_order(shards, cut(rows, size), lambda part: work(read_intervals(part))):
+            vectors = np.full((len(part), embedder.width), np.nan, dtype=np.float32)
+            vectors[[row.is_read for row in part]] = arrays["embedding"]
+            yield VectorBlock(region_columns(part), vectors)
+    shards.publishing()
 
 
 def pooled_arrays(width: int, blocks: Iterator[VectorBlock]) -> Iterator[tuple[str, np.ndarray]]:
@@ -183,22 +187,25 @@ def pooled_arrays(width: int, blocks: Iterator[VectorBlock]) -> Iterator[tuple[s
 def write_bases(job: Job, facts: Callable[[], Facts]) -> int:
     """A vector per base of every region that is read; returns how many numbers it has."""
     config = job.config
-    embedder = job.recipe.embedder(job.model, job.reference, job.device)
-    values = BaseValues.of(read_intervals(job.rows), embedder.width, config.shard_size)
+    width = vector_width(job.model.backbone.config)
+    values = BaseValues.of(read_intervals(job.rows), width, config.shard_size)
     with kept(config, facts, values.amounts) as shards:
         assert shards is not None, "stdout was refused"
         recipe = replace(job.recipe, folder=shards.folder)
-        values.work_out(shards, recipe, job.devices, partial(recipe.worker, embedder), title="embedding")
+
+        def here(progress: Progress) -> ShardWorker:
+            return recipe.worker(recipe.embedder(job.model, job.reference, job.device), progress)
+
+        values.work_out(shards, recipe, job.devices, here, title="embedding")
         shards.publishing()
-        with progress_bar() as bar:
-            task = bar.add_task("writing", total=sum(values.amounts.shards), note="bases")
-            pieces = numbered(job.rows, values.rows(shards), partial(bar.advance, task))
+        with closing(values.written(shards)) as found:
+            pieces = numbered(job.rows, found)
             if vector_format(config.output) == "parquet":
                 made = base_blocks(pieces, job.reference)
-                write_parquet(config.output, BASE_COLUMNS, embedder.width, made, folder=shards.folder)
+                write_parquet(config.output, BASE_COLUMNS, width, made, folder=shards.folder)
             else:
                 write_npz(config.output, base_arrays(job.rows, pieces), folder=shards.folder)
-    return embedder.width
+    return width
 
 
 class BasePiece(NamedTuple):
@@ -210,16 +217,13 @@ class BasePiece(NamedTuple):
     vectors: Hidden
 
 
-def numbered(
-    rows: Sequence[Row], pieces: Iterable[tuple[Interval, int, Hidden]], progress: Progress
-) -> Iterator[BasePiece]:
-    """Pieces as they are kept, of all records that are read, with those; ``progress`` hears of each one's bases."""
+def numbered(rows: Sequence[Row], pieces: Iterable[tuple[Interval, int, Hidden]]) -> Iterator[BasePiece]:
+    """Pieces as they are kept, of all records that are read, with those."""
     read = ((number, row) for number, row in enumerate(rows) if row.is_read)
     for _, start, vectors in pieces:
         if start == 0:
             number, row = next(read)
         yield BasePiece(number, row, start, vectors)
-        progress(len(vectors))
 
 
 def base_blocks(pieces: Iterable[BasePiece], reference: Reference) -> Iterator[VectorBlock]:

@@ -51,7 +51,7 @@ class Config:
 def run(config: Config) -> int:
     check_output(config)  # before what takes seconds to import
 
-    from genomamba.data.tracks import track_format
+    from genomamba.data.tracks import check_track_format
     from genomamba.interop.loading import load_any_model
     from genomamba.model.backbone import CausalLM
     from genomamba.pipelines.chosen_regions import chosen_regions, say_skipped, side_by_side
@@ -61,7 +61,7 @@ def run(config: Config) -> int:
     from genomamba.pipelines.sharded import each_device
     from genomamba.tasks.device import resolve_device
 
-    form = track_format(config.output)
+    form = check_track_format(config.output)
     devices = each_device(config.devices, resolve_device(config.device))
     config = replace(config, model=model_folder(config.model))
     reference = open_reference(config.reference, rna=config.rna)

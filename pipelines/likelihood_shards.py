@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,15 @@ from genomamba.interop.loading import load_any_model
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.folder import AnyModel
 from genomamba.pipelines.reading_windows import ReadingWindows
-from genomamba.pipelines.region_shards import BaseValues, Progress, SpoolWorker, pieces_of, reading_facts
+from genomamba.pipelines.region_shards import (
+    SMALLER,
+    BaseValues,
+    Progress,
+    SpoolWorker,
+    fitting_memory,
+    pieces_of,
+    reading_facts,
+)
 from genomamba.pipelines.sharded import kept
 from genomamba.pipelines.shards import Facts, Shards
 from genomamba.progress import progress_bar
@@ -82,7 +91,7 @@ class BitsRecipe:
         def write(spool: TrackSpool, region: Interval) -> None:
             spool.write(region, (piece.values[:, None] for piece in track(region)))
 
-        return SpoolWorker(self.folder, 1, write)
+        return SpoolWorker(self.folder, 1, write, window=self.windows.window, remedy=remedy_for(model))
 
     def track(
         self, model: CausalLM | MaskedLM, reference: Reference, device: torch.device, progress: Progress
@@ -102,6 +111,11 @@ class BitsRecipe:
                 device=device,
             )
         return LikelihoodTrack(bits, both_strands=self.both_strands, progress=progress)
+
+
+def remedy_for(model: CausalLM | MaskedLM) -> str:
+    """Where a window does not fit the memory."""
+    return SMALLER if isinstance(model, CausalLM) else f"{SMALLER}, or a smaller --batch-size"
 
 
 class Count:
@@ -157,7 +171,7 @@ def write_bits(job: Job, facts: Callable[[], Facts]) -> Count:
     """
     config, count = job.config, Count()
     if config.output == "-":
-        with progress_bar() as bar:
+        with fitting_memory(job.windows.window, remedy_for(job.model)), progress_bar() as bar:
             task = bar.add_task("reading", total=job.strands * sum(each.length for each in job.intervals), note="bases")
             track = job.recipe(Path()).track(job.model, job.reference, job.device, partial(bar.advance, task))
             write_track("-", job.reference.contigs, count(piece for each in job.intervals for piece in track(each)))
@@ -183,9 +197,8 @@ def _any_value(values: BaseValues, shards: Shards) -> bool:
 def _write(job: Job, values: BaseValues, shards: Shards, count: Count) -> None:
     shards.publishing()
     output, folder = job.config.output, shards.folder
-    with progress_bar() as bar:
-        task = bar.add_task("writing", total=sum(values.amounts.shards), note="bases")
-        pieces = count(pieces_of(values.rows(shards), 0, partial(bar.advance, task)))
+    with closing(values.written(shards)) as rows:
+        pieces = count(pieces_of(rows, 0))
         if track_format(output) == "tsv":
             write_text(output, table_lines(pieces, job.reference, "bits"), folder=folder)
         else:

@@ -9,7 +9,7 @@ beside it in OUTPUT.shards; --resume goes on from there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from genomamba.data.bed import Edge
@@ -26,6 +26,8 @@ class Config:
         "table: .tsv, .tsv.gz or .parquet, - is stdout; tracks: .bw or .bedgraph, and with several .NAME before that",
         "-",
         short="-o",
+        writes="own",
+        stdout=True,
     )
     regions: str | None = common.bed_of_regions("every record whole")
     region: list[str] = common.named_regions()
@@ -78,8 +80,12 @@ def check_output(config: Config) -> None:
 
 
 def check_table(config: Config) -> None:
-    """Raises OutputError where there can be no table."""
+    """Raises OutputError where there can be no table, and ConfigError for options that have no say in one."""
     from genomamba.errors import OutputError
+    from genomamba.pipelines.option_values import refuse_unread
+
+    for name in ("window", "overlap"):
+        refuse_unread(config, name, "a model of tracks", typed=())
 
     if config.output != "-" and not config.output.lower().endswith((".tsv", ".tsv.gz", ".parquet")):
         raise OutputError(
@@ -89,11 +95,17 @@ def check_table(config: Config) -> None:
 
 
 def check_tracks(config: Config, tracks: Sequence[str]) -> None:
-    """Raises OutputError where the tracks cannot be written."""
-    from genomamba.data.tracks import track_format, track_paths
-    from genomamba.errors import OutputError
+    """Raises OutputError where the tracks cannot be written.
 
-    if track_format(config.output) == "tsv":
+    And ConfigError without the library for it, and for options that have no say in tracks.
+    """
+    from genomamba.data.tracks import check_track_format, track_paths
+    from genomamba.errors import OutputError
+    from genomamba.pipelines.option_values import refuse_unread
+
+    refuse_unread(config, "batch_size", "a model of whole sequences", typed=())
+
+    if check_track_format(config.output) == "tsv":
         raise OutputError("the extension names no format of tracks", "use .bw or .bedgraph", file=config.output)
     if config.output == "-" and len(tracks) > 1:
         raise OutputError(f"the model has {len(tracks)} tracks", "give a file", file=config.output)
@@ -102,8 +114,11 @@ def check_tracks(config: Config, tracks: Sequence[str]) -> None:
 
 def check_writes(config: Config, outputs: Sequence[str]) -> None:
     """Raises OutputError or ConfigError where those may not be written in the way that is asked for."""
+    from genomamba.pipelines.paths import refuse_shared
     from genomamba.pipelines.shards import check_place, refuse_stdout
 
+    for path in outputs:  # each track has a name of its own
+        refuse_shared(replace(config, output=path))
     if config.output == "-":
         refuse_stdout(resume=config.resume, devices=config.devices)
     else:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from genomamba.pipelines.region_rows import (
     region_rows,
     say_statuses,
 )
-from genomamba.pipelines.region_shards import Progress, reading_facts
+from genomamba.pipelines.region_shards import reading_facts
 from genomamba.pipelines.sharded import Amounts, cut, in_order, kept, missing_on_devices, say_halved, sizes
 from genomamba.pipelines.shards import Shards
 from genomamba.progress import progress_bar
@@ -56,9 +57,7 @@ def answer(config: Config, model: SequenceModel, reference: Reference, devices: 
             halved = missing_on_devices(shards, parts, len(amounts.shards), answer_recipe(config), devices)
         worker = Answerer(model, reference, batch_size=planned(config), device=device)
         folder = shards.folder if shards else None
-        with progress_bar() as bar:
-            task = bar.add_task("predicting", total=len(rows), note="sequences")
-            blocks = answer_blocks(worker, rows, config.shard_size, shards, partial(bar.advance, task))
+        with closing(answer_blocks(worker, rows, config.shard_size, shards)) as blocks:
             if config.output.lower().endswith(".parquet"):
                 write_parquet(config.output, answer_columns(model), blocks, folder)
             else:
@@ -130,24 +129,24 @@ def answer_columns(model: SequenceModel) -> dict[str, type]:
     return {**REGION_COLUMNS, **answer, **{f"p_{name}": float for name in model.classes}}
 
 
-def answer_blocks(
-    worker: Answerer, rows: Sequence[Row], shard_size: int, shards: Shards | None, progress: Progress
-) -> Iterator[Columns]:
-    """Columns of a shard's records at a time; None where there is no answer."""
+def answer_blocks(worker: Answerer, rows: Sequence[Row], shard_size: int, shards: Shards | None) -> Generator[Columns]:
+    """Columns of a shard's records at a time, under a bar; None where there is no answer."""
     model = worker.scorer.model
     names = ["predicted", *(f"p_{name}" for name in model.classes)]
 
     def work(part: Sequence[Row]) -> Answers:
         return worker(read_intervals(part))
 
-    for block, found in in_order(shards, cut(rows, shard_size), work):
-        columns: Columns = {**region_columns(block), **{name: [None] * len(block) for name in names}}
-        read = [at for at, row in enumerate(block) if row.is_read]
-        for at, row in zip(read, _cells(model, found["answers"]), strict=True):
-            for name, cell in zip(names, row, strict=True):
-                columns[name][at] = cell
-        yield columns
-        progress(len(block))
+    with progress_bar() as bar:  # it ends before the file stands: a reader that has gone is told then
+        task = bar.add_task("predicting", total=len(rows), note="sequences")
+        for block, found in in_order(shards, cut(rows, shard_size), work):
+            columns: Columns = {**region_columns(block), **{name: [None] * len(block) for name in names}}
+            read = [at for at, row in enumerate(block) if row.is_read]
+            for at, row in zip(read, _cells(model, found["answers"]), strict=True):
+                for name, cell in zip(names, row, strict=True):
+                    columns[name][at] = cell
+            yield columns
+            bar.advance(task, len(block))
     if shards:
         shards.publishing()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -70,11 +71,9 @@ def predict_to_tracks(config: Config, model: TokenModel, reference: Reference, d
             here = partial(track_worker, model, reference, windows, shards.folder, device)
             values.work_out(shards, recipe, devices, here, title="predicting")
             shards.publishing()
-            with progress_bar() as bar:
-                task = bar.add_task("writing", total=len(paths) * sum(values.amounts.shards), note="values")
-                for track, path in enumerate(paths):
-                    pieces = pieces_of(values.rows(shards), track, lambda bases: bar.advance(task, bases))
-                    write_track(path, reference.contigs, pieces, folder=shards.folder)
+            for track, path in enumerate(paths):
+                with closing(values.written(shards, f" {model.tracks[track]}")) as found:
+                    write_track(path, reference.contigs, pieces_of(found, track), folder=shards.folder)
     print(f"{config.output}: {len(model.tracks)} tracks of {len(rows):,} regions", file=sys.stderr)
     say_statuses(rows)
     return 0
@@ -107,7 +106,7 @@ def track_worker(
 
         spool.write(region, pieces(), backwards=region.strand == "-")
 
-    return SpoolWorker(folder, len(model.tracks), write)
+    return SpoolWorker(folder, len(model.tracks), write, window=windows.window)
 
 
 def print_track(
@@ -124,4 +123,4 @@ def print_track(
                 yield from spooled(path, regions, values.width)
                 path.unlink()
 
-        write_track("-", reference.contigs, pieces_of(rows(), 0, lambda bases: None))
+        write_track("-", reference.contigs, pieces_of(rows(), 0))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,11 @@ from genomamba.pipelines.shard_worker import Recipe, ShardWorker
 from genomamba.pipelines.sharded import Amounts, in_order, missing_on_devices, surroundings
 from genomamba.pipelines.shards import Facts, Shards, damaged
 from genomamba.progress import progress_bar
+from genomamba.scoring.batch_size import OutOfMemoryError
 from genomamba.scoring.tracks import TrackSpool
 
 BASES, NUMBERS = 1 << 20, 1 << 24  # of a shard, unless it is a single region: what a run that is killed may lose
+SMALLER = "give a smaller one"
 Progress = Callable[[int], object]
 Rows = Iterable[tuple[Interval, int, np.ndarray]]  # as of `TrackSpool.rows`
 
@@ -131,6 +134,17 @@ class BaseValues(NamedTuple):
             for _ in in_order(shards, enumerate(self.shards), here(lambda count: bar.advance(task, count))):
                 pass
 
+    def written(self, shards: Shards, name: str = "") -> Generator[tuple[Interval, int, np.ndarray]]:
+        """The rows, under a bar; to be closed by whoever stops before the last.
+
+        The bar ends before the file stands that they are written to: a reader that has gone is told then.
+        """
+        with progress_bar() as bar:
+            task = bar.add_task(f"writing{name}", total=sum(self.amounts.shards), note="bases")
+            for row in self.rows(shards):
+                yield row
+                bar.advance(task, len(row[2]))
+
     def rows(self, shards: Shards) -> Iterator[tuple[Interval, int, np.ndarray]]:
         """As `TrackSpool.rows`, of all regions in order, once all is done.
 
@@ -155,6 +169,23 @@ def spooled(path: Path, regions: Sequence[Interval], width: int) -> Iterator[tup
         yield from TrackSpool(file, width, regions).rows()
 
 
+@contextmanager
+def fitting_memory(window: int, remedy: str = SMALLER) -> Iterator[None]:
+    """Where the device's memory does not hold what the model reads at once, that is an error of the user's.
+
+    Args:
+        window: bases that it reads at once.
+        remedy: what the user can do.
+
+    Raises:
+        OutOfMemoryError: it does not hold them.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError("so many bases do not fit the memory", remedy, field="window", value=window) from error
+
+
 class SpoolWorker:
     """Turns a shard's regions into the path of a file of their numbers.
 
@@ -162,23 +193,33 @@ class SpoolWorker:
         folder: where it is written.
         width: numbers per base.
         write: puts one region's numbers into the spool.
+        window: bases that the model reads at once for that.
+        remedy: see `fitting_memory`.
     """
 
     halved = None  # it has no batches
 
-    def __init__(self, folder: Path, width: int, write: Callable[[TrackSpool, Interval], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        width: int,
+        write: Callable[[TrackSpool, Interval], None],
+        *,
+        window: int,
+        remedy: str = SMALLER,
+    ) -> None:
         self._folder, self._width, self._write = folder, width, write
+        self._window, self._remedy = window, remedy
 
     def __call__(self, regions: Sequence[Interval]) -> Path:
-        with unfinished_file(self._folder) as file:
+        with fitting_memory(self._window, self._remedy), unfinished_file(self._folder) as file:
             spool = TrackSpool(file, self._width)
             for region in regions:
                 self._write(spool, region)
         return Path(file.name)
 
 
-def pieces_of(rows: Rows, track: int, progress: Progress) -> Iterator[TrackPiece]:
-    """Of one track; ``progress`` is called with the number of bases handed on."""
+def pieces_of(rows: Rows, track: int) -> Iterator[TrackPiece]:
+    """Of one track."""
     for region, start, numbers in rows:
         yield TrackPiece(region.contig, region.start + start, numbers[:, track])
-        progress(len(numbers))

@@ -13,6 +13,7 @@ from torch import Tensor
 from genomamba.data.datasets import WindowReader, collate
 from genomamba.genome.interval import Interval
 from genomamba.model.backbone import Backbone
+from genomamba.model.config import ModelConfig
 from genomamba.model.sequence_heads import Pool
 from genomamba.model.windows import window_spans
 from genomamba.scoring.batch_size import Halved
@@ -20,6 +21,11 @@ from genomamba.scoring.length_batches import LengthBatches
 
 Pooling = Literal["mean", "max", "last"]
 Hidden = NDArray[np.float32]
+
+
+def vector_width(config: ModelConfig) -> int:
+    """Numbers per vector: both strands' side by side of a model that is equivariant to them."""
+    return config.d_model * (2 if config.rc_equivariant else 1)
 
 
 class Embedder:
@@ -56,7 +62,7 @@ class Embedder:
         self.backbone, self.reader, self.device = backbone.to(device).eval(), reader, device
         self.window, self.overlap, self.both_strands = window, overlap, both_strands
         self._batches = LengthBatches(backbone.config, batch_size, device, otherwise="give a smaller --window")
-        self.width = backbone.config.d_model * (2 if backbone.config.rc_equivariant else 1)
+        self.width = vector_width(backbone.config)
 
     @property
     def halved(self) -> Halved | None:

@@ -15,6 +15,9 @@ from typing import NamedTuple
 import pytest
 from world import World
 
+from genomamba.model.config import ModelConfig
+from genomamba.model.folder import save_model
+from genomamba.model.sequence_heads import TokenModel
 from genomamba.pipelines.cli import main
 from genomamba.scoring import metrics
 
@@ -36,11 +39,17 @@ COMMANDS = {
 }
 # Of these a progress bar is the first that is said; stderr is closed too.
 WITH_BARS = {
-    "score": "-r {reference} -i {labelled} -m {pretrained} --window 16 --device cpu -o {out}/scored.vcf",
-    "finetune variants": "-r {reference} -i {labelled} -m {pretrained} --train AAA1 --valid CCC3 --window 16 --epochs 1"
-    " --device cpu -o {out}/classifier",
-    "pretrain": "-r {reference} --valid chrB:1-40 --model.d_model 8 --model.n_layer 1 --window 32 --batch-size 2"
-    " --steps 2 --device cpu -o {out}/run",
+    "score": "score -r {reference} -i {labelled} -m {pretrained} --window 16 --device cpu -o {out}/scored.vcf",
+    "predict": "predict -r {fasta} -m {sequences}/model --device cpu -o {out}/answers.tsv",
+    "predict to Parquet": "predict -r {fasta} -m {sequences}/model --device cpu -o {out}/typed.parquet",
+    "predict tracks": "predict -r {reference} -m {tracks} --region chrA:1-9 --device cpu -o {out}/tracks.bw",
+    "embed": "embed -r {reference} -m {pretrained} --region chrA:1-9 --device cpu -o {out}/pooled.parquet",
+    "embed bases": "embed -r {reference} -m {pretrained} --region chrA:1-9 --pool none --device cpu -o {out}/bases.npz",
+    "likelihood": "likelihood -r {reference} -m {pretrained} --region chrA:1-9 --device cpu -o {out}/bits.bw",
+    "finetune variants": "finetune variants -r {reference} -i {labelled} -m {pretrained} --train AAA1 --valid CCC3"
+    " --window 16 --epochs 1 --device cpu -o {out}/classifier",
+    "pretrain": "pretrain -r {reference} --valid chrB:1-40 --model.d_model 8 --model.n_layer 1 --window 32"
+    " --batch-size 2 --steps 2 --device cpu -o {out}/run",
 }
 # Forks share what takes seconds to import. What nobody would see is noted all the same.
 PROGRAM = """
@@ -87,22 +96,24 @@ class Ending(NamedTuple):
 @pytest.fixture(scope="module")
 def places(world: World, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pipes")
-    found = {"bed": folder / "r.bed", "fasta": folder / "s.fa", "evaluation": folder / "e.json", "out": folder}
+    found = {"bed": folder / "r.bed", "fasta": folder / "s.fa", "evaluation": folder / "e.json", "out": folder / "out"}
+    found["out"].mkdir()
+    save_model(TokenModel(ModelConfig(d_model=8, n_layer=1), ["a", "b"]), folder / "t", card="", provenance={})
     found["bed"].write_text("chrA\t0\t40\n")
     found["fasta"].write_text(">a\nACGT\n")
     words = f"evaluate variants -r {world.reference} -i {world.labelled} -m {world.classifier} -o {found['evaluation']}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "BOOTSTRAPS", 10)
         assert main([*words.split(), "--device", "cpu"]) == 0
-    return found | world._asdict() | {"sequences": trained}
+    return found | world._asdict() | {"sequences": trained, "tracks": folder / "t"}
 
 
 @pytest.fixture(scope="module")
 def endings(places: dict[str, Path]) -> dict[tuple[str, tuple[int, ...]], Ending]:
     """By command, and by which file descriptors' reader has gone."""
-    wanted = {(name, (1,)): words for name, words in COMMANDS.items()}
+    wanted = {(name, (1,)): f"{name} {words}" for name, words in COMMANDS.items()}
     wanted |= {(name, (1, 2)): words for name, words in WITH_BARS.items()}
-    lines = [(closed, f"{name} {words}".format(**places).split()) for (name, closed), words in wanted.items()]
+    lines = [(closed, words.format(**places).split()) for (_, closed), words in wanted.items()]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(lines)], env=environment, capture_output=True, text=True, check=True
@@ -122,9 +133,12 @@ def test_a_reader_that_has_gone_ends_it_quietly(
 
 @pytest.mark.parametrize("command", WITH_BARS)
 def test_a_reader_of_progress_that_has_gone_ends_it_quietly(
-    endings: dict[tuple[str, tuple[int, ...]], Ending], command: str
+    endings: dict[tuple[str, tuple[int, ...]], Ending], places: dict[str, Path], command: str
 ) -> None:
     assert endings[command, (1, 2)] == (141, "")
+    output = Path(WITH_BARS[command].format(**places).split()[-1])
+    left = {path.name for path in places["out"].glob(f"{output.stem}*")}
+    assert f"{output.name}.shards" not in left or len(left) == 1  # never a whole output beside them
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

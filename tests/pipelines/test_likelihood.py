@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from genomamba.genome import alphabet
 from genomamba.model.backbone import CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
+from genomamba.model.sequence_heads import TokenModel
 
 pyBigWig = pytest.importorskip("pyBigWig")  # what others read bigWigs with; it has no wheel everywhere
 
@@ -266,6 +268,25 @@ def test_what_fails_in_the_middle_of_a_bigwig_is_not_swallowed(tmp_path: Path) -
         with pytest.raises(type(error)):
             write_bigwig(tmp_path / "x.bw", {"c": 9000}, pieces(error))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["likelihood", "predict"])
+def test_a_missing_library_is_told_before_any_work(
+    world: World, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "pybigtools", None)
+    kind = CausalLM if command == "likelihood" else partial(TokenModel, tracks=["a", "b"])
+    save_model(kind(ModelConfig(d_model=8, n_layer=1)), tmp_path / "m", card="", provenance={})
+    (tmp_path / "m" / "model.safetensors").write_bytes(b"cut")  # so that reading it fails
+    words = (command, "-r", world.reference, "-m", tmp_path / "m", "--device", "cpu")
+    result = run_cli(*words, "-o", tmp_path / "o.bw")
+    assert (result.code, result.err) == (
+        2,
+        "output: bigWigs are read and written by pybigtools, which is not installed; "
+        "run `pip install pybigtools`, or name an output that ends in .bedgraph.gz\n",
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert "cut or not safetensors" in run_cli(*words, "-o", tmp_path / "o.bedgraph").err
 
 
 def test_a_bigwig_that_was_cut_off_unnoticed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

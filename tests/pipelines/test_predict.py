@@ -200,6 +200,43 @@ def test_other_models_and_formats_are_refused(world: World, run_cli: RunCli, tmp
     assert not (tmp_path / "o.tsv").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "words", "problem"),
+    [
+        ("tracks", ("--batch-size", 7), "batch_size=7: it counts only with a model of whole sequences"),
+        ("classes", ("--window", 7, "--overlap", 3), "window=7: it counts only with a model of tracks"),
+        ("classes", ("--overlap", 3), "overlap=3: it counts only with a model of tracks"),
+    ],
+)
+def test_options_of_the_other_kind_of_model_are_refused(
+    world: World, run_cli: RunCli, tmp_path: Path, kind: str, words: tuple[object, ...], problem: str
+) -> None:
+    if kind == "tracks":
+        token_model(tmp_path / "m", ["x"])
+    else:
+        sequence_model(tmp_path / "m", ("no", "yes"))
+    result = run_cli("predict", "-r", world.reference, "-m", tmp_path / "m", "-o", tmp_path / "o.tsv", *words)
+    assert (result.code, result.err) == (2, f"{problem}; give that too, or leave this out\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("tracks", [["only"], ["cage", "atac"], None])
+def test_an_input_is_never_replaced(world: World, run_cli: RunCli, tmp_path: Path, tracks: list[str] | None) -> None:
+    if tracks is None:
+        sequence_model(tmp_path / "m", ("no", "yes"))
+    else:
+        token_model(tmp_path / "m", tracks)
+    suffix = "tsv" if tracks is None else "bedgraph"
+    bed = tmp_path / (f"r.atac.{suffix}" if tracks == ["cage", "atac"] else f"r.{suffix}")
+    bed.write_text("chrA\t10\t60\n")
+    words = ("predict", "-r", world.reference, "-m", tmp_path / "m", "-b", bed, "-o", tmp_path / f"r.{suffix}")
+    for more in ((), ("--force",), ("--resume",)):
+        result = run_cli(*words, *more)
+        assert (result.code, result.err) == (2, f"{bed}: output: regions is the same file; give another name\n")
+    assert bed.read_text() == "chrA\t10\t60\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"m", bed.name}
+
+
 def test_a_closed_pipe_ends_quietly(run_cli: RunCli, tmp_path: Path) -> None:
     sequence_model(tmp_path / "m", ("no", "yes"))
     write_reference(tmp_path / "s.fa", {f"record_{number}": "ACGT" for number in range(9000)})

@@ -22,11 +22,11 @@ import torch
 from cli_process import start
 from world import CliResult, RunCli, Words, write_reference
 
-from genomamba.model.backbone import CausalLM, MaskedLM
+from genomamba.model.backbone import Backbone, CausalLM, MaskedLM
 from genomamba.model.config import ModelConfig
 from genomamba.model.folder import save_model
 from genomamba.model.sequence_heads import SequenceModel, TokenModel
-from genomamba.pipelines import sharded
+from genomamba.pipelines import embed_shards, sharded
 from genomamba.pipelines.cli import main
 from genomamba.pipelines.shards import Shards, work_folder
 
@@ -307,6 +307,31 @@ def test_other_processes_write_what_one_writes(
     assert content(unfinished.parent) == whole(case)
 
 
+def test_only_the_processes_put_the_model_on_their_devices(
+    run_cli: RunCli,
+    folder: Path,
+    whole: Callable[[Case], dict[str, bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Any] = []
+    embedder = embed_shards.Embedder
+
+    def elsewhere(*given: Any) -> None:
+        assert made == []
+        at_hand(*given)
+        assert len(made) == SHARDS
+        made.clear()
+
+    monkeypatch.setattr(sharded, "work_on_devices", elsewhere)
+    monkeypatch.setattr(embed_shards, "Embedder", lambda *a, **k: (made.append(a), embedder(*a, **k))[1])
+    case = CASES["vectors of bases"]
+    result = run_cli(*words_of(case, folder), "-o", tmp_path / case.output, "--devices", 3)
+    assert result.code == 0, result.err
+    assert made == []
+    assert content(tmp_path) == whole(case)
+
+
 def test_two_processes_write_what_one_writes(
     run_cli: RunCli, folder: Path, whole: Callable[[Case], dict[str, bytes]], tmp_path: Path
 ) -> None:
@@ -390,3 +415,33 @@ def test_batches_that_do_not_fit_are_halved(
         assert refused.code == 2
         assert refused.err.splitlines()[-1].startswith(f"batch_size: {line}"), refused.err
         assert {path.name for path in tmp_path.iterdir()} == {"o.tsv.gz"}
+
+
+@pytest.mark.parametrize("command", ["score", "predict", "embed", "likelihood"])
+def test_help_says_where_a_resumed_output_may_differ(run_cli: RunCli, command: str) -> None:
+    text = " ".join(run_cli(command, "--help").out.split())
+    assert "same to the byte, but for rounding where batches had to be halved in one run and not in the other." in text
+
+
+WHERE = dict.fromkeys(("tracks", "vectors", "vectors of bases"), ("file", "processes"))
+WHERE |= dict.fromkeys(("bits", "masked bits"), ("file", "processes", "stdout"))
+
+
+@pytest.mark.parametrize(("name", "where"), [(name, where) for name, each in WHERE.items() for where in each])
+def test_a_window_that_does_not_fit_is_told(
+    run_cli: RunCli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, where: str
+) -> None:
+    full = torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(Backbone, "forward", lambda *_, **__: raising(full))
+    monkeypatch.setattr(sharded, "work_on_devices", at_hand)
+    out = "-" if where == "stdout" else tmp_path / CASES[name].output
+    more = ("--devices", 3) if where == "processes" else ()
+    remedy = "give a smaller one" + ", or a smaller --batch-size" * (name == "masked bits")
+    result = run_cli(*words_of(CASES[name], folder), "--window", 32, "-o", out, *more)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines()[-1] == f"window=32: so many bases do not fit the memory; {remedy}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def raising(error: Exception) -> None:
+    raise error

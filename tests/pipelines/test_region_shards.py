@@ -50,9 +50,9 @@ def test_numbers_come_back_along_the_genome(tmp_path: Path, tracks: int) -> None
         rows = known[region][::-1] if backwards else known[region]
         spool.write(region, np.array_split(rows, 3), backwards=backwards)
 
-    path = SpoolWorker(tmp_path, tracks, write)(regions)
+    path = SpoolWorker(tmp_path, tracks, write, window=9)(regions)
     for track in {0, tracks - 1}:
-        found = list(pieces_of(spooled(path, regions, tracks), track, lambda bases: None))
+        found = list(pieces_of(spooled(path, regions, tracks), track))
         assert len(found) > 2
         for region in regions:
             own = [piece for piece in found if piece.contig == region.contig]
@@ -69,5 +69,5 @@ def test_a_shard_that_fails_leaves_no_file(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        SpoolWorker(tmp_path, 1, write)([Interval("a", 0, 4)])
+        SpoolWorker(tmp_path, 1, write, window=9)([Interval("a", 0, 4)])
     assert list(tmp_path.iterdir()) == []
