@@ -153,9 +153,10 @@ def run(config: Config) -> int:
         save_model(model, folder, card=card(config, facts), provenance=provenance(config, **facts))
         if stopped is None:
             drop_checkpoints(folder)
+        unit = "mean" if config.loss == "poisson" else "variance"
         print(
             f"{folder}: trained on {data.train.bases:,} bases, chosen after {best['step']:,} steps by a validation "
-            f"loss of {best['valid_loss']:.4f}",
+            f"loss of {best['valid_loss']:.4f}, each track's over its {unit}",
             file=sys.stderr,
         )
     print_tables([figures_table(figures, config.loss)])

@@ -165,10 +165,11 @@ def make_model(config: Config) -> tuple[VariantClassifier, dict[str, str] | None
     """
     from genomamba.model.folder import initialise_backbone
     from genomamba.model.heads import VariantClassifier
-    from genomamba.pipelines.pretrained_start import load_pretrained
+    from genomamba.pipelines.pretrained_start import load_pretrained, say_scratch
 
     head = dataclasses.replace(config.head, d_hidden=0) if config.method == "probe" else config.head
     if config.model is None:
+        say_scratch()
         return VariantClassifier(config.architecture, head), None
     pretrained, source = load_pretrained(config.model)
     model = VariantClassifier(pretrained.config, head)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -57,6 +58,11 @@ def check_start(options: StartOptions) -> None:
     options.architecture.check_vocabulary(VOCAB_SIZE)
 
 
+def say_scratch() -> None:
+    """For whoever forgot -m."""
+    print("no -m: the model is trained from scratch; -m shipped begins with the one that ships", file=sys.stderr)
+
+
 def load_pretrained(given: str) -> tuple[CausalLM | MaskedLM, dict[str, str]]:
     """The model that -m means, and for the provenance where it lies and what its weights are.
 
@@ -81,6 +87,7 @@ def started(options: DropoutOptions, make: Callable[[ModelConfig], Model]) -> tu
         CheckpointError: see `load_pretrained`.
     """
     if options.model is None:
+        say_scratch()
         return make(options.architecture), None
     pretrained, source = load_pretrained(options.model)
     architecture = pretrained.config

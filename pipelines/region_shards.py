@@ -124,6 +124,8 @@ class BaseValues(NamedTuple):
             title: of the bar.
             passes: how often each base is read.
         """
+        for number in sorted(shards.done()):  # before what takes long
+            check_size(shards.load(number), self.shards[number], self.width)
         if len(devices) > 1:
             missing_on_devices(shards, enumerate(self.shards), len(self.shards), recipe, devices)
             return
@@ -152,20 +154,24 @@ class BaseValues(NamedTuple):
             OutputError: a file is damaged.
         """
         for number, regions in enumerate(self.shards):
-            path = shards.load(number)
-            assert isinstance(path, Path)
-            yield from spooled(path, regions, self.width)
+            yield from spooled(shards.load(number), regions, self.width)
 
 
-def spooled(path: Path, regions: Sequence[Interval], width: int) -> Iterator[tuple[Interval, int, np.ndarray]]:
-    """The rows of one shard's file.
+def check_size(path: Path | None, regions: Sequence[Interval], width: int) -> Path:
+    """The path of one shard's file.
 
     Raises:
         OutputError: it has another size than it was written with.
     """
+    assert isinstance(path, Path)
     if path.stat().st_size != 4 * width * sum(region.length for region in regions):
         raise damaged(path, "its size is another")
-    with path.open("rb") as file:
+    return path
+
+
+def spooled(path: Path | None, regions: Sequence[Interval], width: int) -> Iterator[tuple[Interval, int, np.ndarray]]:
+    """The rows of one shard's file; raises OutputError as `check_size` does."""
+    with check_size(path, regions, width).open("rb") as file:
         yield from TrackSpool(file, width, regions).rows()
 
 
