@@ -94,7 +94,7 @@ class TableWriter:
         rows, self._rows = self._rows, []
         if self._format != "parquet":
             for row in rows:
-                self._put([_text(value) for value in row])
+                self._put([cell_text(value) for value in row])
         elif rows:
             import pyarrow as pa
 
@@ -107,7 +107,8 @@ class TableWriter:
         self._text.write(("\t".join(cells) + "\n").encode("utf-8", errors="surrogateescape"))
 
 
-def _text(value: str | int | float | None) -> str:
+def cell_text(value: str | int | float | None) -> str:
+    """A value as TSV has it."""
     if value is None:
         return MISSING
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -49,7 +49,10 @@ class Config:
 
 
 def run(config: Config) -> int:
-    check_output(config)  # before what takes seconds to import
+    from genomamba.pipelines.shards import check_way
+
+    output = config.output  # before what takes seconds to import
+    check_way(output, [output], resume=config.resume, force=config.force, devices=config.devices)
 
     from genomamba.data.tracks import check_track_format
     from genomamba.interop.loading import load_any_model
@@ -78,13 +81,3 @@ def run(config: Config) -> int:
     total = f"{count.bits / count.bases:.4f} bits per base over {count.bases:,} bases" if count.bases else "no base"
     print(f"{len(placed)} regions: {total}", file=sys.stderr)
     return 0
-
-
-def check_output(config: Config) -> None:
-    """Raises OutputError or ConfigError where the output may not be written in the way that is asked for."""
-    from genomamba.pipelines.shards import check_place, refuse_stdout
-
-    if config.output == "-":
-        refuse_stdout(resume=config.resume, devices=config.devices)
-    else:
-        check_place(config.output, [config.output], resume=config.resume, force=config.force)

@@ -115,11 +115,8 @@ def check_tracks(config: Config, tracks: Sequence[str]) -> None:
 def check_writes(config: Config, outputs: Sequence[str]) -> None:
     """Raises OutputError or ConfigError where those may not be written in the way that is asked for."""
     from genomamba.pipelines.paths import refuse_shared
-    from genomamba.pipelines.shards import check_place, refuse_stdout
+    from genomamba.pipelines.shards import check_way
 
     for path in outputs:  # each track has a name of its own
         refuse_shared(replace(config, output=path))
-    if config.output == "-":
-        refuse_stdout(resume=config.resume, devices=config.devices)
-    else:
-        check_place(config.output, outputs, resume=config.resume, force=config.force)
+    check_way(config.output, outputs, resume=config.resume, force=config.force, devices=config.devices)

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from genomamba.data.reference import Reference
+from genomamba.data.table_write import TableWriter, cell_text
 from genomamba.data.tracks import write_text
-from genomamba.files import whole_file
 from genomamba.genome.interval import Interval
 from genomamba.model.folder import load_model
 from genomamba.model.sequence_heads import SequenceModel
@@ -56,12 +56,11 @@ def answer(config: Config, model: SequenceModel, reference: Reference, devices: 
             parts = ((number, read_intervals(part)) for number, part in cut(rows, config.shard_size))
             halved = missing_on_devices(shards, parts, len(amounts.shards), answer_recipe(config), devices)
         worker = Answerer(model, reference, batch_size=planned(config), device=device)
-        folder = shards.folder if shards else None
         with closing(answer_blocks(worker, rows, config.shard_size, shards)) as blocks:
-            if config.output.lower().endswith(".parquet"):
-                write_parquet(config.output, answer_columns(model), blocks, folder)
+            if shards is None:
+                write_text("-", tsv_lines(answer_columns(model), blocks))
             else:
-                write_text(config.output, tsv_lines(answer_columns(model), blocks), folder=folder)
+                write_table(config.output, answer_columns(model), blocks, shards.folder)
     say_halved(halved or worker.halved, " bases")
     print(f"{config.output}: {len(rows):,} sequences", file=sys.stderr)
     if len(model.classes) == 2:
@@ -161,22 +160,14 @@ def _cells(model: SequenceModel, answers: NDArray[np.float64]) -> list[list[Any]
 
 def tsv_lines(names: Iterable[str], blocks: Iterator[Columns]) -> Iterator[str]:
     """A header, and a line per record; NA where there is no answer."""
-
-    def text(value: Any) -> str:
-        return "NA" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-
     yield "\t".join(names) + "\n"
     for columns in blocks:
-        yield "".join("\t".join(map(text, row)) + "\n" for row in zip(*columns.values(), strict=True))
+        yield "".join("\t".join(map(cell_text, row)) + "\n" for row in zip(*columns.values(), strict=True))
 
 
-def write_parquet(path: str, columns: Mapping[str, type], blocks: Iterator[Columns], folder: Path | None) -> None:
-    """The same, with nulls; ``folder`` as of `whole_file`."""
-    import pyarrow
-    import pyarrow.parquet
-
-    types = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}
-    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
-    with whole_file(path, folder=folder) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+def write_table(path: str, columns: Mapping[str, type], blocks: Iterator[Columns], folder: Path) -> None:
+    """To a file, whole or not at all; ``folder`` as of `whole_file`."""
+    with TableWriter(path, columns, force=True, folder=folder) as table:  # what may not be replaced was refused before
         for block in blocks:
-            writer.write_table(pyarrow.table(block, schema))
+            for row in zip(*block.values(), strict=True):
+                table.write(row)

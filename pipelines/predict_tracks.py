@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from genomamba.data.datasets import WindowReader
 from genomamba.data.reference import Reference
 from genomamba.data.tracks import track_paths, write_track
 from genomamba.genome.interval import Interval
@@ -26,8 +25,7 @@ from genomamba.pipelines.region_rows import region_rows, say_statuses
 from genomamba.pipelines.region_shards import BaseValues, Progress, Rows, SpoolWorker, pieces_of, reading_facts, spooled
 from genomamba.pipelines.sharded import kept
 from genomamba.progress import progress_bar
-from genomamba.scoring.embeddings import Embedder
-from genomamba.scoring.tracks import TrackSpool, predict_tracks
+from genomamba.scoring.tracks import TrackSpool, predict_tracks, track_embedder
 
 if TYPE_CHECKING:
     from genomamba.pipelines.predict import Config
@@ -88,15 +86,7 @@ def track_worker(
     progress: Progress,
 ) -> SpoolWorker:
     """Regions to files of all tracks; ``progress`` is called with the number of bases done."""
-    embedder = Embedder(
-        *(model.backbone, WindowReader(reference, softmask_weight=1.0)),
-        window=windows.window,
-        overlap=windows.overlap,
-        batch_size=1,
-        both_strands=False,
-        device=device,
-    )
-    model.to(device)
+    embedder = track_embedder(model, reference, **windows._asdict(), device=device)
 
     def write(spool: TrackSpool, region: Interval) -> None:
         def pieces() -> Iterator[np.ndarray]:

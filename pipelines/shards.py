@@ -88,6 +88,18 @@ def refuse_stdout(*, resume: bool, devices: int | str) -> None:
         raise ConfigError("stdout keeps no shards", "give a file as -o", field="devices", value=devices)
 
 
+def check_way(output: str, outputs: Iterable[str], *, resume: bool, force: bool, devices: int | str) -> None:
+    """Whether a run may write there, or to stdout where it is ``-``, in the way that is asked for.
+
+    Raises:
+        ConfigError, OutputError: as `refuse_stdout` and `check_place`, whose arguments these are.
+    """
+    if output == "-":
+        refuse_stdout(resume=resume, devices=devices)
+    else:
+        check_place(output, outputs, resume=resume, force=force)
+
+
 class Shards:
     """The work folder as a context manager: removed once the output stands, kept when the run is stopped.
 

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE
 from rich.table import Table
 
-from genomamba.data.datasets import WindowReader
 from genomamba.data.track_windows import TrackReader
 from genomamba.genome.interval import Interval
 from genomamba.model.sequence_heads import TokenModel
 from genomamba.pipelines.reading_windows import usual_windows
 from genomamba.progress import progress_bar
-from genomamba.scoring.embeddings import Embedder
 from genomamba.scoring.track_figures import TrackSums, measure_tracks
+from genomamba.scoring.tracks import track_embedder
 
 Figures = dict[str, list[dict[str, Any]]]
 
@@ -46,15 +45,7 @@ def measure(
     """
     names = model.tracks if tracks is None else tuple(tracks)
     reading = usual_windows(window, is_causal=model.config.is_causal)
-    embedder = Embedder(
-        *(model.backbone, WindowReader(reader.reference, softmask_weight=1.0)),
-        window=reading.window,
-        overlap=reading.overlap,
-        batch_size=1,
-        both_strands=False,
-        device=device,
-    )
-    model.to(device).eval()
+    embedder = track_embedder(model, reader.reference, **reading._asdict(), device=device)
     found = {}
     with progress_bar() as bar:
         total = sum(region.length for own in regions.values() for region in own)

@@ -8,9 +8,23 @@ from typing import IO
 import numpy as np
 import torch
 
+from genomamba.data.datasets import WindowReader
+from genomamba.data.references import Genome
 from genomamba.genome.interval import Interval
 from genomamba.model.sequence_heads import TokenModel
 from genomamba.scoring.embeddings import Embedder
+
+
+def track_embedder(model: TokenModel, genome: Genome, *, window: int, overlap: int, device: torch.device) -> Embedder:
+    """What gives the hidden states that tracks are predicted from; the model is moved to ``device``."""
+    return Embedder(
+        *(model.to(device).eval().backbone, WindowReader(genome, softmask_weight=1.0)),
+        window=window,
+        overlap=overlap,
+        batch_size=1,
+        both_strands=False,
+        device=device,
+    )
 
 
 def predict_tracks(model: TokenModel, embedder: Embedder, region: Interval) -> Iterator[np.ndarray]:
