@@ -24,7 +24,7 @@ from genomamba.pipelines.reading_windows import ReadingWindows
 from genomamba.pipelines.region_rows import REGION_COLUMNS, Row, read_intervals, region_columns
 from genomamba.pipelines.region_shards import BaseValues, Progress, SpoolWorker, fitting_memory, reading_facts
 from genomamba.pipelines.shard_worker import ShardWorker
-from genomamba.pipelines.sharded import Amounts, cut, in_order, kept, missing_on_devices, say_halved, sizes
+from genomamba.pipelines.sharded import Amounts, cut, fixed_size, in_order, kept, missing_on_devices, say_halved, sizes
 from genomamba.pipelines.shards import Facts, Shards
 from genomamba.progress import progress_bar
 from genomamba.scoring.batch_size import Halved
@@ -65,7 +65,7 @@ class EmbedRecipe:
 
     @classmethod
     def of(cls, config: Config, windows: ReadingWindows) -> EmbedRecipe:
-        size = None if config.batch_size == "auto" else config.batch_size
+        size = fixed_size(config.batch_size)
         return cls(config.model, config.reference, config.rna, windows, size, config.both_strands, config.pool)
 
     def make(self, device: torch.device) -> PooledWorker | SpoolWorker:

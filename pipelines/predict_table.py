@@ -30,7 +30,7 @@ from genomamba.pipelines.region_rows import (
     say_statuses,
 )
 from genomamba.pipelines.region_shards import reading_facts
-from genomamba.pipelines.sharded import Amounts, cut, in_order, kept, missing_on_devices, say_halved, sizes
+from genomamba.pipelines.sharded import Amounts, cut, fixed_size, in_order, kept, missing_on_devices, say_halved, sizes
 from genomamba.pipelines.shards import Shards
 from genomamba.progress import progress_bar
 from genomamba.scoring.batch_size import Halved
@@ -55,7 +55,7 @@ def answer(config: Config, model: SequenceModel, reference: Reference, devices: 
         if shards is not None and len(devices) > 1:
             parts = ((number, read_intervals(part)) for number, part in cut(rows, config.shard_size))
             halved = missing_on_devices(shards, parts, len(amounts.shards), answer_recipe(config), devices)
-        worker = Answerer(model, reference, batch_size=planned(config), device=device)
+        worker = Answerer(model, reference, batch_size=fixed_size(config.batch_size), device=device)
         with closing(answer_blocks(worker, rows, config.shard_size, shards)) as blocks:
             if shards is None:
                 write_text("-", tsv_lines(answer_columns(model), blocks))
@@ -87,12 +87,7 @@ class AnswerRecipe:
 
 def answer_recipe(config: Config) -> AnswerRecipe:
     """For other processes of this machine."""
-    return AnswerRecipe(config.model, config.reference, config.rna, planned(config))
-
-
-def planned(config: Config) -> int | None:
-    """The batch size as `SequenceScorer` takes it."""
-    return None if config.batch_size == "auto" else config.batch_size
+    return AnswerRecipe(config.model, config.reference, config.rna, fixed_size(config.batch_size))
 
 
 class Answerer:

@@ -21,6 +21,7 @@ from genomamba.pipelines.sharded import (
     Amounts,
     Save,
     cut,
+    fixed_size,
     in_order,
     missing_elsewhere,
     missing_on_devices,
@@ -138,7 +139,7 @@ def scorer_options(config: Config, window: int) -> dict[str, Any]:
     """Of `VariantScorer`, whichever process it is in."""
     return {
         "window": window,
-        "batch_size": None if config.batch_size == "auto" else config.batch_size,
+        "batch_size": fixed_size(config.batch_size),
         "step": config.window_step,
         "reuse_state": config.reuse_state,
         "with_distances": config.distances,

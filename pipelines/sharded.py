@@ -185,6 +185,11 @@ def each_device(wanted: int | Literal["auto"], device: torch.device) -> list[str
     return [f"cuda:{index}" for index in range(number)]
 
 
+def fixed_size(batch_size: int | Literal["auto"]) -> int | None:
+    """As scorers take it: None where it is planned."""
+    return None if batch_size == "auto" else batch_size
+
+
 def surroundings(device: torch.device) -> dict[str, str]:
     """Facts of every command: what has a say in rounding, whatever it does."""
     return {"genomamba": __version__, "torch": torch.__version__, "device": device.type}
