@@ -76,7 +76,7 @@ def test_the_line_in_a_log_is_whole(run_cli: RunCli, reference: Path, tmp_path: 
     result = run_cli("pretrain", "-r", reference, "-o", tmp_path / "run", *SMALL, "--steps", 12)
     assert result.code == 0, result.err
     (line,) = (line for line in result.err.splitlines() if line.startswith("pretraining "))
-    figures = r"\d+/\d+ took \d:\d\d:\d\d +\d+\.\d\d Mbp/s train bits \d+\.\d\d valid bits \d+\.\d\d"
+    figures = r"\d+/\d+ took \d:\d\d:\d\d +[\d.]+ Mbp/s train bits \d+\.\d\d valid bits \d+\.\d\d"
     assert re.fullmatch(rf"pretraining \S+ +{figures} *", line), line
     assert len(line) > 80
 
