@@ -282,10 +282,12 @@ def of_other_weights(case: Case, folder: Path, place: Path) -> Path:
 def test_a_shard_that_was_cut_is_refused(run: Run, unfinished: Path) -> None:
     path = next(work_folder(str(unfinished)).glob("shard-000000001.*"))
     os.truncate(path, path.stat().st_size - 9)
+    before = sorted(work_folder(str(unfinished)).glob("shard-*"))
     result = run(unfinished, "--resume")
     assert result.code == 2
     assert f"{path}: it is damaged (" in result.err
     assert not unfinished.exists()
+    assert sorted(work_folder(str(unfinished)).glob("shard-*")) == before  # found before anything else was worked out
 
 
 def at_hand(recipe: Any, parts: Iterable[tuple[int, Any]], save: Callable[..., None], devices: Sequence[str]) -> None:
